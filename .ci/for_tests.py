@@ -1,0 +1,69 @@
+"""What the tests of every chapter use: run a script as a reader would, find real data, find an oracle."""
+
+import importlib
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[1]
+SCRIPTS = sorted(
+    path for folder in ("data", "0*_*") for path in ROOT.glob(f"{folder}/*.py") if "__main__" in path.read_text(encoding="utf-8")
+)
+
+
+def run(script, *words, cwd=None, **environment):
+    """Run a script of the repository with these words; returns the process with its stdout, stderr, returncode."""
+    return subprocess.run(
+        [sys.executable, str(ROOT / script), *map(str, words)],
+        cwd=cwd or ROOT, env={**os.environ, "PYTHONIOENCODING": "utf-8", **environment}, stdin=subprocess.DEVNULL,
+        capture_output=True, text=True, encoding="utf-8", timeout=600,
+    )
+
+
+def succeed(script, *words, **settings):
+    """The standard output of a run that must end well."""
+    process = run(script, *words, **settings)
+    assert process.returncode == 0, process.stderr[-3000:] or process.stdout[-3000:]
+    return process.stdout
+
+
+def refuse(script, *words, **settings):
+    """The one line with which a script must end at a user's mistake, with exit status 2."""
+    process = run(script, *words, **settings)
+    assert process.returncode == 2, f"exit status {process.returncode} instead of 2: {process.stderr[-3000:]}"
+    lines = process.stderr.strip().splitlines()
+    assert len(lines) == 1, f"more than one line: {process.stderr[-3000:]}"
+    return lines[0]
+
+
+def skip(reason):
+    """Skip a test; on CI, where everything is meant to be there, fail instead."""
+    if os.environ.get("CI"):
+        pytest.fail(f"would be skipped: {reason}")
+    pytest.skip(reason)
+
+
+def shared(path):
+    """A file or folder of the real data that the tests use, from SHARED_DATA or ../shared/data."""
+    found = Path(os.environ.get("SHARED_DATA", ROOT.parent / "shared" / "data")) / path
+    if not found.exists():
+        skip(f"no {path} in ../shared/data or SHARED_DATA")
+    return found
+
+
+def oracle(name):
+    """A library that is only a judge in the tests."""
+    try:
+        return importlib.import_module(name)
+    except ImportError:
+        skip(f"{name} is not installed: pip install -r .ci/oracles.txt")
+
+
+def tiktoken_vocabularies(folder):
+    """Environment for tiktoken to find its vocabularies: a copy, since it deletes files that it dislikes."""
+    for file in shared("tiktoken_cache").iterdir():
+        (folder / file.name).write_bytes(file.read_bytes())
+    return {"TIKTOKEN_CACHE_DIR": str(folder)}

@@ -1,0 +1,205 @@
+"""The flags of the original lm_model.py, the same in every chapter, and how a script fails: in one line."""
+
+import argparse
+import math
+import sys
+from pathlib import Path
+
+CHECKPOINTS = Path(__file__).resolve().parent
+
+# The eight numbers that stand at the end of the original's command line: type, and what they mean.
+NUMBERS = {
+    "embedding_size": (int, "width of the model: numbers per token"),
+    "batch_size": (int, "sequences per training step"),
+    "block_size": (int, "tokens per sequence: the context length"),
+    "learning_rate": (float, "of the optimizer, at its highest"),
+    "steps": (int, "training steps"),
+    "head_count": (int, "attention heads per layer"),
+    "layer_count": (int, "transformer blocks"),
+    "dropout": (float, "share of activations zeroed in training"),
+}
+SIZES = {"embedding_size", "block_size", "head_count", "layer_count"}  # those that a checkpoint fixes
+
+
+class UserError(Exception):
+    """A mistake that the user can mend; the message is one line and says how."""
+
+
+class HelpFormatter(argparse.ArgumentDefaultsHelpFormatter):
+    """Shows every default but None."""
+
+    def _get_help_string(self, action):
+        return action.help if action.default is None else super()._get_help_string(action)
+
+
+class Parser(argparse.ArgumentParser):
+    def __init__(self, description, **settings):
+        super().__init__(description=description, formatter_class=HelpFormatter, allow_abbrev=False, **settings)
+        self.checkpointed = {}  # flags that a checkpoint can answer, and their defaults where there is none
+
+    def error(self, message):
+        """One line, without the usage text: `-h` is there for that."""
+        fail(f"{message} (-h lists the flags)")
+
+    def parse(self, words=None):
+        """Parse the command line; of what a checkpoint can answer, `typed` in the result holds what was given.
+
+        Numbers may stand between flags. The word after --no_train is taken only if it is True or False.
+        """
+        words = list(sys.argv[1:] if words is None else words)
+        for i, word in enumerate(words):
+            if word == "--no_train":
+                answer = words.pop(i + 1) if words[i + 1 : i + 2] in (["True"], ["False"]) else "True"
+                words[i] = f"--no_train={answer}"
+        args = self.parse_intermixed_args(words)
+        args.typed = {name: getattr(args, name) for name in self.checkpointed if getattr(args, name) is not None}
+        for name, default in self.checkpointed.items():
+            setattr(args, name, args.typed.get(name, default))
+        return args
+
+
+def fail(message):
+    print(f"{Path(sys.argv[0]).name}: {message}", file=sys.stderr)
+    sys.exit(2)
+
+
+def run(main):
+    """Call a script's main(); the user's own mistakes end in one line and exit status 2."""
+    try:
+        main()
+    except UserError as error:
+        fail(" ".join(str(error).split()))
+    except KeyboardInterrupt:
+        print(f"\n{Path(sys.argv[0]).name}: stopped", file=sys.stderr)
+        sys.exit(130)
+
+
+def training_flags(parser, tokenizer="tokenizer", data="pydocs", save="no file", **numbers):
+    """Add the training flags, and those of the eight numbers that are given with their defaults."""
+    group = parser.add_argument_group("text and tokens")
+    group.add_argument("-t", "--tokenizer", choices=["tokenizer", "tiktoken", "char"], default=None,
+                       help="our own byte-pair encoding, OpenAI's, or one token per character;"
+                            f" a checkpoint knows its own (default: {tokenizer})")
+    group.add_argument("-m", "--tokenizer_model", metavar="MODEL", default=None,
+                       help="path of a trained tokenizer, or a tiktoken encoding such as o200k_base"
+                            " (default: o200k_base, or a tokenizer trained on the data)")
+    group.add_argument("-d", "--data", default=data,
+                       help="name of a corpus (python data/corpora.py lists them), text file, folder of text files,"
+                            " or folder of prepared tokens")
+    group = parser.add_argument_group("checkpoints")
+    group.add_argument("-l", "--load_model", metavar="PATH", default="untrained",
+                       help="checkpoint to go on from: an unfinished run where it stopped, a finished one from step 0")
+    group.add_argument("-s", "--save_model", metavar="PATH", default="default",
+                       help=f"'default' is where it was loaded from, or {save} when untrained;"
+                            " 'no_save' keeps nothing")
+    machine_flags(parser)
+    group = parser.add_argument_group("numbers, in this order, all optional")
+    for name, default in numbers.items():
+        kind, meaning = NUMBERS[name]
+        group.add_argument(name, nargs="?", type=kind, default=None, help=f"{meaning} (default: {default})")
+    parser.checkpointed = {"tokenizer": tokenizer, "tokenizer_model": None, **numbers}
+
+
+def true_or_false(word):
+    if word not in ("True", "False"):
+        raise argparse.ArgumentTypeError(f"'{word}' is neither True nor False")
+    return word == "True"
+
+
+def no_train_flag(parser):
+    parser.add_argument("--no_train", type=true_or_false, default=False, metavar="[True|False]",
+                        help="only generate; alone it means True")
+
+
+def machine_flags(parser):
+    group = parser.add_argument_group("machine")
+    group.add_argument("--device", default="auto", help="auto is cuda, else mps, else cpu")
+    group.add_argument("--dtype", choices=["auto", "float32", "bfloat16"], default="auto",
+                       help="auto is bfloat16 where the hardware multiplies it faster")
+    group.add_argument("--seed", type=int, default=1337, help="the same seed gives the same numbers")
+
+
+def generation_flags(parser, prompt, max_new_tokens=120):
+    """Add the flags of writing; `prompt` says what is gone on from when none is given."""
+    group = parser.add_argument_group("generation")
+    group.add_argument("-p", "--prompt", default=None, help=f"text to go on from (default: {prompt})")
+    group.add_argument("-n", "--max_new_tokens", type=int, default=max_new_tokens, help="how many tokens to add")
+    group.add_argument("--temperature", type=float, default=0.8, help="0 takes the likeliest token; 1 samples as learned")
+    group.add_argument("--top_k", type=int, default=None, help="sample from the k likeliest tokens only")
+    group.add_argument("--top_p", type=float, default=None,
+                       help="sample from the likeliest tokens that hold this probability only")
+
+
+def check_generation(args):
+    """Raise UserError for a value that no text can be written with."""
+    for name, wrong, cure in (
+        ("max_new_tokens", args.max_new_tokens < 1, "at least 1"),
+        ("temperature", not 0 <= args.temperature < math.inf, "0 or more"),
+        ("top_k", args.top_k is not None and args.top_k < 1, "at least 1"),
+        ("top_p", args.top_p is not None and not 0 < args.top_p <= 1, "above 0 and at most 1"),
+    ):
+        if wrong:
+            raise UserError(f"{name} {getattr(args, name)} must be {cure}")
+
+
+def check_numbers(args):
+    """Raise UserError for a value that no model can have, naming the cure."""
+    for name in NUMBERS.keys() & vars(args).keys():
+        value, least = getattr(args, name), 0 if name in ("dropout", "steps") else None
+        if not math.isfinite(value) or value < 0 or (value == 0 and least is None):
+            raise UserError(f"{name} {value} must be {'0 or more' if least == 0 else 'more than 0'}")
+    if getattr(args, "dropout", 0) >= 1:
+        raise UserError(f"dropout {args.dropout} must be less than 1")
+    if {"embedding_size", "head_count"} <= vars(args).keys() and args.embedding_size % args.head_count:
+        raise UserError(f"embedding_size {args.embedding_size} must be divisible by head_count {args.head_count}")
+
+
+def take_numbers(args, config, run, path):
+    """Take from a checkpoint the numbers that were not typed; raise UserError if typed sizes contradict it."""
+    for name in SIZES & config.keys():
+        if args.typed.get(name, config[name]) != config[name]:
+            raise UserError(f"{name} {args.typed[name]} contradicts {path}, which has {config[name]}: leave the sizes out")
+        setattr(args, name, config[name])
+    for name in NUMBERS.keys() & run.keys():
+        setattr(args, name, args.typed.get(name, run[name]))
+
+
+def checkpoint_paths(args, default):
+    """What -l and -s mean: (the file to load or None, the file to save to or None)."""
+    load = None if args.load_model == "untrained" else Path(args.load_model)
+    if args.save_model == "no_save":
+        save = None
+    else:
+        save = (load or Path(default)) if args.save_model == "default" else Path(args.save_model)
+    if load and not load.exists():
+        if args.save_model != args.load_model:
+            raise UserError(f"no checkpoint {load}: to begin a new one there add '-s {load}', else leave out -l")
+        print(f"{load} does not exist yet: starting untrained")
+        load = None
+    if save and save.is_dir():
+        raise UserError(f"{save} is a folder: give -s the name of a file in it")
+    return load, save
+
+
+def choose_device(name):
+    import torch
+
+    if name == "auto":
+        name = "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
+    try:
+        torch.zeros(1, device=name)
+    except (RuntimeError, AssertionError) as error:
+        raise UserError(f"no device '{name}' here: use --device auto") from error
+    return torch.device(name)
+
+
+def choose_dtype(name, device, embedding_size):
+    """bfloat16 where it pays: on CUDA, and for wide models on processors with matrix units (AMX)."""
+    import torch
+
+    if name == "auto":
+        processor = Path("/proc/cpuinfo")
+        amx = device.type == "cpu" and processor.exists() and "amx_bf16" in processor.read_text(encoding="utf-8")
+        cuda = device.type == "cuda" and torch.cuda.is_bf16_supported()
+        name = "bfloat16" if cuda or (amx and embedding_size >= 256) else "float32"
+    return getattr(torch, name)

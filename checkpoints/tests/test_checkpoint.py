@@ -1,0 +1,91 @@
+"""Checkpoints are whole or not there, run no code, and say what is wrong with them."""
+
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import checkpoint
+import pytest
+import torch
+from atomic import replacing
+from flags import UserError
+
+
+def test_save_and_load(tmp_path):
+    torch.manual_seed(7)
+    contents = {
+        "model": {"weight": torch.randn(3, 2)}, "config": {"size": 3}, "tokenizer": {"merges": [[1, 2]]},
+        "step": 5, "random": checkpoint.random_states(),
+    }
+    checkpoint.save(tmp_path / "new" / "folder" / "a.pt", **contents)
+    expected = torch.randn(4)
+    loaded = checkpoint.load(tmp_path / "new" / "folder" / "a.pt")
+    assert torch.equal(loaded["model"]["weight"], contents["model"]["weight"])
+    assert loaded["tokenizer"] == contents["tokenizer"] and loaded["step"] == 5
+    checkpoint.set_random_states(loaded["random"])
+    assert torch.equal(torch.randn(4), expected)
+
+
+def test_broken_and_foreign_files(tmp_path):
+    path = tmp_path / "a.pt"
+    with pytest.raises(UserError, match="no checkpoint"):
+        checkpoint.load(path)
+    checkpoint.save(path, model={"weight": torch.randn(100)})
+    whole = path.read_bytes()
+    for broken in (whole[: len(whole) // 2], b"", b"not a checkpoint at all"):
+        path.write_bytes(broken)
+        with pytest.raises(UserError, match="damaged or no checkpoint"):
+            checkpoint.load(path)
+    torch.save({"weight": torch.randn(3)}, path)
+    with pytest.raises(UserError, match="no checkpoint of this course"):
+        checkpoint.load(path)
+
+
+def test_loading_runs_no_code(tmp_path):
+    class Evil:
+        def __reduce__(self):
+            return Path.touch, (tmp_path / "ran",)
+
+    torch.save({"format": checkpoint.FORMAT, "evil": Evil()}, tmp_path / "evil.pt")
+    with pytest.raises(UserError):
+        checkpoint.load(tmp_path / "evil.pt")
+    assert not (tmp_path / "ran").exists()
+
+
+def test_a_failure_keeps_the_old_file_and_leaves_nothing(tmp_path):
+    (tmp_path / "a.txt").write_text("old", encoding="utf-8")
+    with pytest.raises(ZeroDivisionError), replacing(tmp_path / "a.txt") as beside:
+        beside.write_text("half", encoding="utf-8")
+        _ = 1 / 0
+    assert [path.name for path in tmp_path.iterdir()] == ["a.txt"]
+    assert (tmp_path / "a.txt").read_text(encoding="utf-8") == "old"
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="missing hardware: this system has no /dev/full")
+def test_a_full_disk_is_one_line(tmp_path, monkeypatch):
+    real = Path.with_name
+    monkeypatch.setattr(Path, "with_name", lambda path, name: Path("/dev/full") if name.endswith(".tmp") else real(path, name))
+    monkeypatch.setattr(Path, "unlink", lambda path, missing_ok: None)
+    with pytest.raises(UserError, match="can't write"):
+        checkpoint.save(tmp_path / "a.pt", model={"weight": torch.randn(100_000)})
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="missing hardware: Windows has no SIGKILL")
+def test_a_kill_while_saving_leaves_the_old_or_the_new_one(tmp_path):
+    program = (
+        f"import sys; sys.path[:0] = {sys.path!r}\n"
+        "import checkpoint, torch\n"
+        f"for i in range(10**9): checkpoint.save({str(tmp_path / 'a.pt')!r}, step=i, model={{'w': torch.full((200_000,), i)}})"
+    )
+    for delay in (0.05, 0.13, 0.4):
+        process = subprocess.Popen([sys.executable, "-c", program])
+        while not (tmp_path / "a.pt").exists():
+            time.sleep(0.01)
+        time.sleep(delay)
+        process.send_signal(signal.SIGKILL)
+        process.wait()
+        loaded = checkpoint.load(tmp_path / "a.pt")
+        assert (loaded["model"]["w"] == loaded["step"]).all()
+        (tmp_path / "a.pt").unlink()

@@ -1,0 +1,143 @@
+"""The named corpora, cleaning, and any text of the reader's own."""
+
+import io
+import subprocess
+import sys
+import tarfile
+
+import corpora
+import pydocs
+import pytest
+from corpora import END_OF_TEXT
+from download import checksum
+from flags import UserError
+from for_tests import refuse, shared, succeed
+
+
+@pytest.fixture
+def home(tmp_path, monkeypatch):
+    """An empty data/ folder."""
+    monkeypatch.setattr(corpora, "DATA", tmp_path / "data")
+    return tmp_path / "data"
+
+
+@pytest.mark.parametrize(("name", "characters", "documents", "begins"), [
+    ("tinyshakespeare", 1_115_394, 1, "First Citizen:\nBefore we proceed"),
+    ("tinystories", None, 2317, "One day, a little girl named Lily"),
+    ("wikitext-2/valid.txt", None, 1, "\n= Homarus gammarus ="),
+    ("gsm8k", None, 7473, "Question: Natalia sold clips to 48 of her friends"),
+    ("gsm8k/test.jsonl", None, 1319, "Question: Janet"),
+    ("mmlu", None, 100, "Question: "),
+    ("mmlu/dev/formal_logic_dev.csv", None, 5, "Question: "),
+])  # fmt: skip
+def test_named_corpora_from_a_mirror(home, name, characters, documents, begins):
+    mirror = str(shared("MANIFEST.md").parent)
+    corpora.find(name, mirror)
+    text = corpora.load(name)
+    assert text.startswith(begins) and (characters is None or len(text) == characters)
+    assert text.count(END_OF_TEXT) == documents - 1
+    pieces = list(corpora.pieces(name))
+    assert pieces.count(END_OF_TEXT) == documents and pieces[-1] == END_OF_TEXT
+    assert f"{END_OF_TEXT}\n" not in text, "a story must not begin with an empty line"
+
+
+def test_every_checksum_of_the_table_is_that_of_the_real_file():
+    for name, corpus in corpora.CORPORA.items():
+        for source in corpus.sources:
+            if source.sha256:
+                file = shared(f"{name}/{source.file}")
+                assert (checksum(file), file.stat().st_size) == (source.sha256, source.size)
+
+
+def test_archives(home, tmp_path, monkeypatch):
+    """MMLU comes as one tar of which only the wanted names are written; OpenWebText as a tar of tars."""
+    def tar(files, mode):
+        buffer = io.BytesIO()
+        with tarfile.open(fileobj=buffer, mode=mode) as archive:
+            for name, content in files.items():
+                info = tarfile.TarInfo(name)
+                info.size = len(content)
+                archive.addfile(info, io.BytesIO(content))
+        return buffer.getvalue()
+
+    wanted = shared("mmlu/dev/formal_logic_dev.csv").read_bytes()
+    (home / "mmlu").mkdir(parents=True)
+    files = {"../evil.txt": b"evil", "data/dev/formal_logic_dev.csv": wanted}
+    (home / "mmlu" / "data.tar").write_bytes(tar(files, "w"))
+    assert corpora.load("mmlu/dev/formal_logic_dev.csv").startswith("Question: ")
+    assert not (home.parent / "evil.txt").exists() and not (home / "evil.txt").exists()
+    with pytest.raises(UserError, match="has no"):
+        corpora.load("mmlu/dev/college_mathematics_dev.csv")
+
+    inner = tar({"one.txt": "première page".encode(), "two.txt": b"second page\n\n"}, "w:xz")
+    (home / "openwebtext").mkdir()
+    (home / "openwebtext" / "openwebtext-10k.tar.xz").write_bytes(tar({"openwebtext-10k/10k.xz": inner}, "w:xz"))
+    assert corpora.load("openwebtext") == f"première page\n{END_OF_TEXT}second page\n"
+
+
+def test_cleaning():
+    lines = ["a 1 @,@ 000 @-@ metre <unk> .\n"]
+    assert list(corpora.clean_wikitext(lines)) == ["a 1,000-metre [...] .\n"]
+    book = ["Licence\n", "*** START OF THE PROJECT GUTENBERG EBOOK\n", "Call me\n", "Ishmael.\n", "*** END OF IT\n", "small print\n"]
+    assert list(corpora.clean_gutenberg(book)) == ["Call me\n", "Ishmael.\n"]
+    plain = [f"{i}\n" for i in range(3000)]
+    assert list(corpora.clean_gutenberg(plain)) == plain and list(corpora.clean_gutenberg(plain[:5])) == plain[:5]
+
+
+def test_pieces_join_to_the_text(home, tmp_path, monkeypatch):
+    monkeypatch.setattr(corpora, "PIECE", 100)
+    path = tmp_path / "a.txt"
+    text = "".join(f"line {i}\n" for i in range(200))
+    path.write_text(text, encoding="utf-8")
+    pieces = list(corpora.pieces(path))
+    assert pieces[-1] == END_OF_TEXT and "".join(pieces[:-1]) == text and len(pieces) > 10
+
+
+def test_texts_of_ones_own(home, tmp_path):
+    with pytest.raises(UserError, match="no text in the folder"):
+        corpora.load(tmp_path)
+    (tmp_path / "b.md").write_text("second\n", encoding="utf-8")
+    (tmp_path / "sub").mkdir()
+    (tmp_path / "a.txt").write_text("first\r\nline\n", encoding="utf-8")
+    (tmp_path / "sub" / "c.txt").write_text("third", encoding="utf-8")
+    (tmp_path / "picture.png").write_bytes(b"\xff")
+    assert corpora.load(tmp_path) == f"first\nline\n{END_OF_TEXT}second\n{END_OF_TEXT}third"
+    before = corpora.fingerprint(tmp_path)
+    (tmp_path / "b.md").write_text("changed\n", encoding="utf-8")
+    assert corpora.fingerprint(tmp_path) != before
+    (tmp_path / "a.txt").write_text(" \n\n", encoding="utf-8")
+    with pytest.raises(UserError, match="is empty"):
+        corpora.load(tmp_path / "a.txt")
+    (tmp_path / "a.txt").write_bytes(b"caf\xe9")
+    with pytest.raises(UserError, match="save it as UTF-8"):
+        corpora.load(tmp_path / "a.txt")
+    with pytest.raises(UserError, match="no corpus 'shakespeare': choose from pydocs"):
+        corpora.load("shakespeare")
+
+
+def test_pydocs_is_real_deterministic_and_imports_nothing():
+    documents = pydocs.documents()
+    size = sum(map(len, documents))
+    assert 1_000_000 < size < 4_000_000 and len(documents) == len(set(documents)) > 3000
+    assert any(text.startswith("textwrap.dedent\n\nRemove any common leading whitespace") for text in documents)
+    assert any(text.startswith('The "with" statement') or "with_stmt" in text for text in documents)
+    program = f"import sys; sys.path[:0] = {sys.path!r}; import hashlib, pydocs\n" \
+              "before = set(sys.modules); text = ''.join(pydocs.documents())\n" \
+              "print(hashlib.sha256(text.encode()).hexdigest(), sorted(set(sys.modules) - before))"  # fmt: skip
+    runs = {subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True).stdout for _ in "ab"}
+    assert len(runs) == 1, "two runs must give the same text"
+    modules = runs.pop().split(" ", 1)[1]
+    assert "tkinter" not in modules and "turtle" not in modules, f"source must be parsed, not imported: {modules}"
+
+
+def test_repetitions_are_dropped():
+    long = "one paragraph\n\nanother paragraph\n\na third"
+    assert pydocs.without_repetitions([long, "another paragraph\n\na third", "new\n\na third paragraph"]) == [
+        long, "new\n\na third paragraph",
+    ]
+
+
+def test_script(tmp_path):
+    assert "not verified" in succeed("data/corpora.py") and "tinystories" in succeed("data/corpora.py")
+    assert "no corpus 'x'" in refuse("data/corpora.py", "x")
+    assert "pydocs: " in succeed("data/corpora.py", "pydocs")
