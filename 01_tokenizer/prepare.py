@@ -21,7 +21,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent))
 import corpora
 from download import checksum
 from flags import CHECKPOINTS, Parser, UserError, run
-from tokenizer import END_OF_TEXT, BPETokenizer, CharTokenizer, from_state, load_tokenizer
+from tokenizer import END_OF_TEXT, BPETokenizer, CharTokenizer, load_tokenizer
 
 VOCAB_SIZE = 2048  # of a tokenizer that is trained because there is none yet
 TRAINED_ON = 20  # pieces of text, of a million characters each, are enough to learn merges from

@@ -77,13 +77,20 @@ class GPT(nn.Module):
         self.apply(self.initialise)
 
     def initialise(self, module):
-        """GPT-2's: normal with deviation 0.02, and smaller where 2 x layer_count results are added up."""
+        """GPT-2's: normal, of deviation 0.02 at its width of 768, where a narrower model takes more.
+
+        Smaller for positions, and where the results of 2 x layer_count layers are added up.
+        Radford et al. 2019, section 2.3, and its published code.
+        """
+        std = 0.02 * math.sqrt(768 / self.config.embedding_size)
         if isinstance(module, (nn.Linear, nn.Embedding)):
-            nn.init.normal_(module.weight, std=0.02)
+            nn.init.normal_(module.weight, std=std)
         if isinstance(module, nn.Linear) and module.bias is not None:
             nn.init.zeros_(module.bias)
         if isinstance(module, (CausalSelfAttention, FeedForward)):
-            nn.init.normal_(module.projection.weight, std=0.02 / math.sqrt(2 * self.config.layer_count))
+            nn.init.normal_(module.projection.weight, std=std / math.sqrt(2 * self.config.layer_count))
+        if module is self:
+            nn.init.normal_(self.position_embedding.weight, std=std / 2)
 
     def parameter_count(self):
         return sum(parameter.numel() for parameter in self.parameters())
@@ -91,7 +98,7 @@ class GPT(nn.Module):
     def hidden(self, ids):
         """Token ids (B, T) -> what the model knows at each position (B, T, C)."""
         T = ids.shape[1]
-        if T > self.config.block_size:
+        if self.config.block_size < T:
             raise ValueError(f"{T} tokens are more than the model's block_size of {self.config.block_size}")
         positions = torch.arange(T, device=ids.device)
         x = self.dropout(self.token_embedding(ids) + self.position_embedding(positions))  # (B, T, C)

@@ -66,7 +66,7 @@ def documents(stdlib=None):
     tenth of the corpus, which trainers hold out, is a fair sample of the whole.
     """
     stdlib = Path(stdlib or sysconfig.get_paths()["stdlib"])
-    headings = {text: "" for text in topics(stdlib)}
+    headings = dict.fromkeys(topics(stdlib), "")
     headings |= {text: f"{name}\n\n" for name, text in docstrings(stdlib) if len(text) >= SHORTEST}
     texts = [headings[text] + text.strip() + "\n" for text in without_repetitions(headings)]
     return sorted(texts, key=lambda text: hashlib.sha256(text.encode()).digest())

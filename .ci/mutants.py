@@ -1,0 +1,80 @@
+"""Break one line at a time in a copy of the repository: every fault must turn a test red.
+
+    python .ci/mutants.py           # all of them
+    python .ci/mutants.py mask      # those whose name contains "mask"
+"""
+
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[1]
+
+# name: (file, the line as it is, the line as a tired author might write it, the tests that must see it)
+MUTANTS = {
+    "scale by the embedding size": (
+        "02_attention/attention.py",
+        "scores = q @ k.transpose(-2, -1) / math.sqrt(head_size)",
+        "scores = q @ k.transpose(-2, -1) / math.sqrt(head_size * self.head_count)",
+        "02_attention/tests/test_attention.py",
+    ),
+    "mask missing": (
+        "02_attention/attention.py",
+        "y = F.scaled_dot_product_attention(q, k, v, dropout_p=dropout, is_causal=True)",
+        "y = F.scaled_dot_product_attention(q, k, v, dropout_p=dropout)",
+        "03_gpt/tests/test_gpt.py",
+    ),
+    "erf for tanh GELU": (
+        "03_gpt/gpt.py",
+        'self.gelu = nn.GELU(approximate="tanh")',
+        "self.gelu = nn.GELU()",
+        "03_gpt/tests/test_gpt.py",
+    ),
+    "labels shifted by none": (
+        "03_gpt/trainer.py",
+        "torch.from_numpy(pieces[:, 1:])",
+        "torch.from_numpy(pieces[:, :-1])",
+        "03_gpt/tests/test_trainer.py",
+    ),
+    "counts not decremented": (
+        "01_tokenizer/bpe_plain.py",
+        "counts[pair] -= occurrences[index]",
+        "pass",
+        "01_tokenizer/tests/test_bpe.py",
+    ),
+}
+
+
+def survives(file, line, fault, tests):
+    """Whether the tests still pass with the fault in."""
+    with tempfile.TemporaryDirectory() as folder:
+        copy = Path(folder) / "course"
+        shutil.copytree(ROOT, copy, ignore=shutil.ignore_patterns(".git", ".venv", "*.pt", "*.bin", "__pycache__"))
+        text = (copy / file).read_text(encoding="utf-8")
+        if text.count(line) != 1:
+            sys.exit(f"{file} has {text.count(line)} times the line {line!r}: bring .ci/mutants.py up to date")
+        (copy / file).write_text(text.replace(line, fault), encoding="utf-8")
+        environment = {**os.environ, "SHARED_DATA": os.environ.get("SHARED_DATA", str(ROOT.parent / "shared" / "data"))}
+        process = subprocess.run([sys.executable, "-m", "pytest", "-x", tests], cwd=copy, env=environment, capture_output=True)
+    if process.returncode not in (0, 1):
+        sys.exit(f"pytest did not run: {process.stdout.decode()[-2000:]}")
+    return process.returncode == 0
+
+
+def main():
+    wanted = sys.argv[1] if len(sys.argv) > 1 else ""
+    survivors = []
+    for name, mutant in MUTANTS.items():
+        if wanted in name:
+            lives = survives(*mutant)
+            print(f"{'NOT NOTICED' if lives else 'caught'}: {name}", flush=True)
+            survivors += [name] * lives
+    if survivors:
+        sys.exit(f"{len(survivors)} faults turned no test red")
+
+
+if __name__ == "__main__":
+    main()

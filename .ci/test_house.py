@@ -1,0 +1,122 @@
+"""The rules of the house: arrows run one way, names are unique, every script answers -h from anywhere."""
+
+import ast
+import os
+import re
+import shutil
+import subprocess
+import sys
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+from for_tests import ROOT, SCRIPTS
+
+CHAPTERS = sorted(path.name for path in ROOT.glob("0*_*") if path.is_dir())
+FOLDERS = ["data", "checkpoints", *CHAPTERS]
+NEVER_IMPORTED = {"train", "infer", "benchmark", "exercises"}
+MODULES = {path: folder for folder in FOLDERS for path in sorted((ROOT / folder).glob("*.py"))}
+OWNERS = {path.stem: folder for path, folder in MODULES.items() if path.stem not in NEVER_IMPORTED}
+
+
+def imports(path):
+    """Every module name that a file imports, wherever in it."""
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            yield from (alias.name.partition(".")[0] for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            yield node.module.partition(".")[0]
+
+
+@pytest.mark.parametrize("path", MODULES, ids=lambda path: f"{path.parent.name}/{path.name}")
+def test_imports_run_one_way(path):
+    own = MODULES[path]
+    allowed = {"data", "checkpoints", own} | {chapter for chapter in CHAPTERS if chapter < own and own in CHAPTERS}
+    text = path.read_text(encoding="utf-8")
+    for name in imports(path):
+        assert name not in NEVER_IMPORTED, f"{name}.py is a script: move what is shared to a module"
+        if name in OWNERS:
+            owner = OWNERS[name]
+            assert owner in allowed, f"{path.name} of {own} imports {name} of {owner}"
+            if owner != own:
+                line = f'sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "{owner}"))'
+                assert line in text, f"{path.name} imports {name} without the line {line}"
+    if own in ("02_attention", "06_kan") and path.stem not in NEVER_IMPORTED:
+        others = set(imports(path)) - {"torch", "numpy"} - sys.stdlib_module_names
+        assert all(OWNERS.get(name) == own for name in others), f"{path.name} must import only torch, numpy and its own"
+
+
+def test_module_names_are_unique_and_shadow_nothing():
+    stems = [path.stem for path in MODULES if path.stem not in NEVER_IMPORTED]
+    assert len(stems) == len(set(stems)), "two modules have the same name"
+    for listing in ("requirements.txt", ".ci/oracles.txt"):
+        for line in (ROOT / listing).read_text(encoding="utf-8").splitlines():
+            package = re.match(r"[\w.-]*", line)[0].replace("-", "_").lower()
+            imported = {"beautifulsoup4": "bs4"}.get(package, package)
+            assert imported not in stems, f"a module shadows the package {package}"
+    assert not set(stems) & sys.stdlib_module_names
+
+
+def test_the_top_level_is_as_it_was_drawn():
+    tracked = subprocess.run(["git", "ls-files"], cwd=ROOT, capture_output=True, text=True).stdout.split("\n")
+    top = {name.partition("/")[0] for name in tracked if name}
+    assert top <= {"README.md", "requirements.txt", "setup.sh", ".ci", ".gitignore", "pyproject.toml", *FOLDERS}
+
+
+def test_every_chapter_is_known_to_the_settings():
+    settings = (ROOT / "pyproject.toml").read_text(encoding="utf-8")
+    for folder in FOLDERS:
+        assert settings.count(f'"{folder}"') == 3, f"{folder} must stand in testpaths, pythonpath and extraPaths"
+        if folder in CHAPTERS:
+            names = {path.name for path in (ROOT / folder).iterdir()}
+            assert {"README.md", "train.py", "infer.py", "tests"} <= names
+
+
+def help_of(script, folder):
+    return subprocess.run([sys.executable, str(script), "-h"], cwd=folder, capture_output=True, text=True, encoding="utf-8")
+
+
+def test_every_script_answers_h_from_three_folders(tmp_path):
+    places = [(script, folder) for script in SCRIPTS for folder in (ROOT, script.parent, tmp_path)]
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
+        for (script, folder), process in zip(places, pool.map(lambda place: help_of(*place), places)):
+            assert process.returncode == 0 and "usage:" in process.stdout, f"{script} in {folder}: {process.stderr}"
+            assert process.stderr == ""
+
+
+def test_flags_agree():
+    """A letter means the same in every script; long names are snake_case."""
+    meanings = {}
+    for path in MODULES:
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.Call) and getattr(node.func, "attr", "") == "add_argument":
+                words = [argument.value for argument in node.args if isinstance(argument, ast.Constant)]
+                for word in words:
+                    assert not word.startswith("--") or re.fullmatch(r"--[a-z0-9_]+", word), f"{word} in {path}"
+                letters = [word for word in words if re.fullmatch(r"-\w", word)]
+                for letter in letters:
+                    assert meanings.setdefault(letter, words[-1]) == words[-1], f"{letter} means two things ({path})"
+    expected = {"-t": "--tokenizer", "-m": "--tokenizer_model", "-l": "--load_model", "-s": "--save_model",
+                "-d": "--data", "-p": "--prompt", "-n": "--max_new_tokens"}  # fmt: skip
+    assert expected.items() <= meanings.items()
+
+
+@pytest.mark.parametrize("last", CHAPTERS)
+def test_a_chapter_stands_without_the_higher_ones(last, tmp_path):
+    """With the higher chapters deleted, every module and script that is left still imports all it needs."""
+    for folder in FOLDERS:
+        if folder not in CHAPTERS or folder <= last:
+            shutil.copytree(ROOT / folder, tmp_path / folder, ignore=lambda _, names: [n for n in names if not n.endswith(".py")])
+    for script in sorted((tmp_path / last).glob("*.py")):
+        program = f"import runpy; runpy.run_path({str(script)!r})"  # imports all, runs no main()
+        process = subprocess.run([sys.executable, "-c", program], cwd=tmp_path, capture_output=True, text=True)
+        assert process.returncode == 0, f"{script.name} needs a higher chapter: {process.stderr[-500:]}"
+
+
+def test_links_and_commands_of_the_readmes():
+    """Files that a README names exist."""
+    for readme in [ROOT / "README.md", *ROOT.glob("*/README.md")]:
+        text = readme.read_text(encoding="utf-8")
+        for target in re.findall(r"\]\((?!http|#)([^)#]+)", text):
+            assert (readme.parent / target).exists(), f"{readme.relative_to(ROOT)} links to {target}"
+        for script in re.findall(r"python ((?:\w+/)?\w+\.py)", text):
+            assert (ROOT / script).exists() or (readme.parent / script).exists(), f"{readme} runs {script}"

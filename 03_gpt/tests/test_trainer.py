@@ -1,0 +1,146 @@
+"""The loop, its batches and its schedule; and sampling."""
+
+import math
+
+import numpy as np
+import pytest
+import sampling
+import torch
+import trainer
+from gpt import GPT, GPTConfig
+
+TOKENS = np.random.default_rng(0).integers(20, size=500).astype(np.uint16)
+
+
+def make(dropout=0.0):
+    torch.manual_seed(0)
+    return GPT(GPTConfig(20, 16, 8, 2, 1, dropout))
+
+
+def run(model, steps, **settings):
+    optimizer = settings.pop("optimizer", None) or trainer.make_optimizer(model, 1e-2)
+    batches = settings.pop("batch", trainer.random_batches(TOKENS, 4, 8, seed=1))
+    return trainer.train(model, batches, optimizer, trainer.warmup_cosine(1e-2, 20), steps, lambda: 0.0, **settings)
+
+
+def test_batches_depend_on_seed_and_step_only_and_targets_are_one_token_on():
+    batch = trainer.random_batches(TOKENS, 4, 8, seed=1)
+    ids, targets = batch(5)
+    assert ids.shape == targets.shape == (4, 8) and ids.dtype == torch.long
+    assert torch.equal(ids[:, 1:], targets[:, :-1]), "labels must be shifted by exactly one"
+    assert torch.equal(trainer.random_batches(TOKENS, 4, 8, seed=1)(5)[0], ids)
+    assert not torch.equal(batch(6)[0], ids) and not torch.equal(trainer.random_batches(TOKENS, 4, 8, seed=2)(5)[0], ids)
+
+
+def test_the_smallest_text_has_one_place():
+    ids, targets = trainer.random_batches(TOKENS[:9], 2, 8, seed=0)(0)
+    assert ids.tolist() == [TOKENS[:8].tolist()] * 2 and targets[0].tolist() == TOKENS[1:9].tolist()
+
+
+def test_schedule():
+    schedule = trainer.warmup_cosine(1.0, 100)
+    rates = [schedule(step) for step in range(100)]
+    assert rates[0] == pytest.approx(0.2) and max(rates) == pytest.approx(1, abs=0.02) and rates[-1] < 0.01
+    assert rates[:5] == sorted(rates[:5]) and rates[5:] == sorted(rates[5:], reverse=True)
+
+
+def test_evaluate_is_the_mean_over_every_token():
+    model = make(dropout=0.5)
+    ids = torch.from_numpy(TOKENS[:-1].astype(np.int64))
+    total = 0.0
+    model.eval()
+    for i in range(0, 499, 8):
+        logits = model(ids[None, i : i + 8])[0][0]
+        targets = torch.from_numpy(TOKENS[i + 1 : i + 9].astype(np.int64))
+        total += torch.nn.functional.cross_entropy(logits, targets, reduction="sum").item()
+    model.train()
+    assert trainer.evaluate(model, TOKENS, 4, 8) == pytest.approx(total / 499, abs=1e-5)
+    assert model.training and math.isnan(trainer.evaluate(model, TOKENS[:1], 4, 8))
+
+
+def test_micro_batches_change_nothing(monkeypatch):
+    weights = []
+    for tokens in (10**6, 24):  # all four rows at once; three and one
+        monkeypatch.setitem(trainer.MICRO_BATCH, "cpu", tokens)
+        model = make()
+        run(model, 3, optimizer=torch.optim.SGD(model.parameters(), lr=0.1))
+        weights.append(torch.cat([parameter.flatten() for parameter in model.parameters()]))
+    assert (weights[0] - weights[1]).abs().max() < 1e-5
+
+
+def test_ctrl_c_saves_and_the_run_goes_on_bit_for_bit():
+    straight = make(dropout=0.3)
+    run(straight, 20)
+
+    broken, kept = make(dropout=0.3), {}
+    optimizer = trainer.make_optimizer(broken, 1e-2)
+    batches = trainer.random_batches(TOKENS, 4, 8, seed=1)
+
+    def batch(step):
+        if step == 7 and "going on" not in kept:
+            torch.rand(3)  # what an unfinished step has drawn already must not matter
+            raise KeyboardInterrupt
+        return batches(step)
+
+    def save(step, history, random):
+        kept.update(step=step, history=history, random=random)
+
+    assert run(broken, 20, optimizer=optimizer, batch=batch, save=save) is None
+    assert kept["step"] == 7 and len(kept["history"]) == 3
+    kept["going on"] = True
+    torch.manual_seed(99)
+    torch.set_rng_state(kept["random"]["cpu"])
+    history = run(broken, 20, optimizer=optimizer, batch=batch, first_step=7, history=kept["history"])
+    assert [row[0] for row in history] == [*range(2, 21, 2)]
+    for ours, theirs in zip(broken.parameters(), straight.parameters()):
+        assert torch.equal(ours, theirs)
+
+
+def test_decay_acts_on_matrices_only():
+    optimizer = trainer.make_optimizer(make(), 1e-3)
+    assert all(p.dim() >= 2 for p in optimizer.param_groups[0]["params"]) and optimizer.param_groups[0]["weight_decay"] > 0
+    assert all(p.dim() == 1 for p in optimizer.param_groups[1]["params"]) and optimizer.param_groups[1]["weight_decay"] == 0
+
+
+def test_loss_curve_is_a_picture(tmp_path):
+    trainer.draw_loss_curve([[1, 3.0, 3.1], [2, 2.0, 2.4]], 3.2, tmp_path / "a.png", "title")
+    assert (tmp_path / "a.png").read_bytes()[:4] == b"\x89PNG"
+
+
+@pytest.mark.parametrize(("seconds", "words"), [(5, "5 seconds"), (150, "2 minutes"), (4000, "67 minutes"), (9e5, "10 days")])
+def test_duration(seconds, words):
+    assert trainer.duration(seconds) == words
+
+
+def test_top_k_and_top_p():
+    logits = torch.tensor([[0.5, 0.3, 0.15, 0.05]]).log()
+    assert sampling.top_k_filter(logits, 2).isinf().tolist() == [[False, False, True, True]]
+    assert not sampling.top_k_filter(logits, 9).isinf().any()
+    for p, kept in ((0.4, 1), (0.5, 1), (0.6, 2), (0.96, 4), (1.0, 4)):
+        assert (~sampling.top_p_filter(logits, p).isinf()).sum() == kept, f"top_p {p}"
+
+
+def test_generate():
+    model = make()
+    prompt = torch.tensor([[1, 2, 3], [4, 5, 6]])
+    greedy = sampling.generate(model, prompt, 20, temperature=0)
+    assert greedy.shape == (2, 23) and torch.equal(greedy[:, :3], prompt)
+    expected = prompt
+    for _ in range(20):  # beyond block_size the oldest tokens are forgotten
+        logits = model(expected[:, -8:])[0]
+        expected = torch.cat([expected, logits[:, -1:].argmax(-1)], dim=1)
+    assert torch.equal(greedy, expected)
+    torch.manual_seed(3)
+    once = sampling.generate(model, prompt, 20, temperature=1.5, top_k=5, top_p=0.9)
+    torch.manual_seed(3)
+    assert torch.equal(once, sampling.generate(model, prompt, 20, temperature=1.5, top_k=5, top_p=0.9))
+    assert torch.equal(sampling.generate(model, prompt, 20, top_k=1), greedy)
+
+
+def test_sampling_draws_what_the_model_thinks():
+    model = make()
+    prompt = torch.zeros(4000, 1, dtype=torch.long)
+    torch.manual_seed(0)
+    drawn = sampling.generate(model, prompt, 1)[:, 1].bincount(minlength=20) / 4000
+    expected = model(prompt[:1])[0][0, -1].softmax(-1)
+    assert (drawn - expected).abs().max() < 0.02
