@@ -58,7 +58,8 @@ def survives(file, line, fault, tests):
             sys.exit(f"{file} has {text.count(line)} times the line {line!r}: bring .ci/mutants.py up to date")
         (copy / file).write_text(text.replace(line, fault), encoding="utf-8")
         environment = {**os.environ, "SHARED_DATA": os.environ.get("SHARED_DATA", str(ROOT.parent / "shared" / "data"))}
-        process = subprocess.run([sys.executable, "-m", "pytest", "-x", tests], cwd=copy, env=environment, capture_output=True)
+        words = [sys.executable, "-m", "pytest", "-x", tests]
+        process = subprocess.run(words, cwd=copy, env=environment, capture_output=True)
     if process.returncode not in (0, 1):
         sys.exit(f"pytest did not run: {process.stdout.decode()[-2000:]}")
     return process.returncode == 0

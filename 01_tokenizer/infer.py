@@ -24,7 +24,8 @@ def coloured(parts):
 
 def main():
     parser = flags.Parser("Show how a text is cut into tokens.")
-    parser.add_argument("text", nargs="?", default="The tokenizer tokenizes 12345 unforgettable words.", help="any text")
+    example = "The tokenizer tokenizes 12345 unforgettable words."
+    parser.add_argument("text", nargs="?", default=example, help="any text")
     parser.add_argument("-t", "--tokenizer", choices=["tokenizer", "tiktoken", "char"], default="tokenizer",
                         help="our own byte-pair encoding, OpenAI's, or one token per character")
     parser.add_argument("-m", "--tokenizer_model", metavar="MODEL",
@@ -35,7 +36,7 @@ def main():
     if args.decode:
         ids = args.text.replace(",", " ").split()
         if not all(i.isdecimal() and int(i) < tokenizer.vocab_size for i in ids):
-            raise flags.UserError(f"--decode takes ids from 0 to {tokenizer.vocab_size - 1:,}, with spaces between them")
+            raise flags.UserError(f"--decode takes ids from 0 to {tokenizer.vocab_size - 1:,}, with spaces between")
         print(tokenizer.decode([int(i) for i in ids]))
         return
     ids = tokenizer.encode(args.text, disallowed_special=())

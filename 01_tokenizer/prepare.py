@@ -20,7 +20,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "data"))
 sys.path.insert(0, str(Path(__file__).resolve().parent))
 import corpora
 from download import checksum
-from flags import CHECKPOINTS, Parser, UserError, run
+from flags import CHECKPOINTS, Parser, UserError, run, shown
 from tokenizer import END_OF_TEXT, BPETokenizer, CharTokenizer, load_tokenizer
 
 VOCAB_SIZE = 2048  # of a tokenizer that is trained because there is none yet
@@ -46,7 +46,7 @@ def ensure_tokenizer(kind, model, data, vocab_size=VOCAB_SIZE):
     path = CHECKPOINTS / f"{kind}-{plain_name(data)}-{key}.json"
     with FileLock(f"{path}.lock"):
         if not path.exists():
-            print(f"training a tokenizer on {data}, into {path.relative_to(CHECKPOINTS.parent)}")
+            print(f"training a tokenizer on {data}, into {shown(path)}")
             texts = (piece for piece in corpora.pieces(data) if piece != END_OF_TEXT)
             if kind == "char":
                 tokenizer = CharTokenizer(texts)
@@ -111,7 +111,7 @@ def ensure_tokens(data, tokenizer):
     folder = corpora.DATA / "prepared" / f"{plain_name(data)}-{key}"
     with FileLock(f"{folder}.lock"):
         if not folder.exists():
-            print(f"turning {data} into tokens, in {folder.relative_to(corpora.DATA.parent)}")
+            print(f"turning {data} into tokens, in {shown(folder)}")
             prepare(data, tokenizer, folder)
     return folder
 
@@ -129,7 +129,7 @@ def open_tokens(folder):
     for split in ("train", "val"):
         path, count = Path(folder) / f"{split}.bin", meta[f"{split}_tokens"]
         if not path.is_file() or path.stat().st_size != count * np.dtype(meta["dtype"]).itemsize:
-            raise UserError(f"{path} is not the {count:,} tokens that meta.json promises: delete {folder} and prepare again")
+            raise UserError(f"{path} has not the {count:,} tokens of meta.json: delete {folder} and prepare it again")
         arrays.append(np.memmap(path, dtype=meta["dtype"], mode="r") if count else np.empty(0, meta["dtype"]))
     return *arrays, meta
 
@@ -148,7 +148,7 @@ def main():
     if args.output:
         prepare(args.data, tokenizer, folder)
     meta = read_meta(folder)
-    print(f"{folder}: {meta['train_tokens']:,} training and {meta['val_tokens']:,} validation tokens"
+    print(f"{shown(folder)}: {meta['train_tokens']:,} training and {meta['val_tokens']:,} validation tokens"
           f" of {meta['documents']:,} documents, {meta['characters']:,} characters, as {meta['dtype']}")
 
 

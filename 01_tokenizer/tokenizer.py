@@ -174,7 +174,8 @@ class CharTokenizer:
         try:
             return [self.ids[character] for character in text]
         except KeyError as error:
-            raise UserError(f"the character {error} is none of the {len(self.ids)} of this tokenizer: leave it out") from error
+            known = f"the {len(self.ids)} of this tokenizer"
+            raise UserError(f"the character {error} is none of {known}: leave it out") from error
 
     def decode(self, ids):
         return "".join(END_OF_TEXT if i == self.end_of_text else self.characters[i] for i in ids)

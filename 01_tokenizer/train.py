@@ -19,7 +19,8 @@ from tokenizer import END_OF_TEXT, PATTERNS, BPETokenizer
 def main():
     parser = flags.Parser("Train a byte-pair encoding on a corpus, and watch what it merges.")
     parser.add_argument("-d", "--data", default="pydocs", help="name of a corpus, text file, or folder of text files")
-    parser.add_argument("--vocab_size", type=int, default=VOCAB_SIZE, help="tokens, with the 256 bytes and <|endoftext|>")
+    parser.add_argument("--vocab_size", type=int, default=VOCAB_SIZE,
+                        help="tokens, with the 256 bytes and <|endoftext|>")
     parser.add_argument("--pattern", choices=PATTERNS, default="cl100k_base", help="how text is cut into words first")
     parser.add_argument("-o", "--output", default=str(flags.CHECKPOINTS / "01_tokenizer.json"), help="where to save it")
     args = parser.parse()
@@ -43,7 +44,7 @@ def main():
     print(f"{len(tokenizer.merges):,} merges in {took:.1f} s;"
           f" {size:,} bytes are {count:,} tokens now: {size / count:.2f} bytes per token")
     tokenizer.save(args.output)
-    print(f"tokenizer {args.output}")
+    print(f"tokenizer {flags.shown(args.output)}")
 
 
 if __name__ == "__main__":

@@ -63,7 +63,7 @@ def main():
     draw_maps(maps, [tokenizer.decode([i]).replace(" ", "·").replace("\n", "\\n") for i in ids], args.output)
     for head, weights in enumerate(maps):
         print(f"head {head + 1}: the last token looks most at {tokenizer.decode([ids[weights[-1].argmax()]])!r}")
-    print(f"attention maps {args.output}")
+    print(f"attention maps {flags.shown(args.output)}")
 
 
 if __name__ == "__main__":

@@ -30,11 +30,11 @@ def main():
         learning_rate=3e-3, steps=600, head_count=4, dropout=0.0,
     )
     args = parser.parse()
-    flags.check_numbers(args)
     load, save = flags.checkpoint_paths(args, flags.CHECKPOINTS / "02_attention.pt")
     loaded = checkpoint.load(load) if load else None
     if loaded:
         flags.take_numbers(args, loaded["config"], loaded["run"], load)
+    flags.check_numbers(args)
 
     torch.manual_seed(args.seed)
     generator = np.random.default_rng(args.seed)
@@ -76,7 +76,7 @@ def main():
     if save:
         run = {name: getattr(args, name) for name in ("batch_size", "learning_rate", "steps", "dropout")}
         checkpoint.save(save, model=model.state_dict(), config=config, tokenizer=tokenizer.state(), run=run)
-        print(f"checkpoint {save}")
+        print(f"checkpoint {flags.shown(save)}")
 
 
 if __name__ == "__main__":

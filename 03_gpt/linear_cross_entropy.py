@@ -40,8 +40,8 @@ class LinearCrossEntropy(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx, d_loss):
-        d_hidden, d_weight = ctx.saved_tensors
-        return d_hidden if d_hidden is None else d_hidden * d_loss, d_weight if d_weight is None else d_weight * d_loss, None
+        d_hidden, d_weight = (None if gradient is None else gradient * d_loss for gradient in ctx.saved_tensors)
+        return d_hidden, d_weight, None
 
 
 def linear_cross_entropy(hidden, weight, targets):

@@ -8,7 +8,6 @@
 """
 
 import math
-import os
 import sys
 import time
 from dataclasses import asdict
@@ -23,7 +22,7 @@ import checkpoint
 import flags
 import sampling
 import trainer
-from flags import UserError
+from flags import UserError, shown
 from gpt import GPT, GPTConfig
 from prepare import ensure_tokenizer, ensure_tokens, is_prepared, open_tokens, read_meta
 from tokenizer import from_state
@@ -69,9 +68,10 @@ def open_data(args, state=None, source=None):
 
 def build(args, vocab_size, loaded=None):
     """(model on its device, dtype), with the weights of a checkpoint if one was loaded."""
-    config = GPTConfig(**loaded["config"]) if loaded else GPTConfig(
-        vocab_size, args.embedding_size, args.block_size, args.head_count, args.layer_count
-    )
+    if loaded:
+        config = GPTConfig(**loaded["config"])
+    else:
+        config = GPTConfig(vocab_size, args.embedding_size, args.block_size, args.head_count, args.layer_count)
     config.dropout = getattr(args, "dropout", 0.0)
     device = flags.choose_device(args.device)
     dtype = flags.choose_dtype(args.dtype, device, config.embedding_size)
@@ -84,17 +84,17 @@ def build(args, vocab_size, loaded=None):
 
 def train_command(args):
     """Train as the flags say and save; return (model, tokenizer, validation tokens), or None after Ctrl-C."""
-    flags.check_numbers(args)
     load, save = flags.checkpoint_paths(args, DEFAULT_CHECKPOINT)
     loaded = checkpoint.load(load) if load else None
     if loaded:
         flags.take_numbers(args, loaded["config"], loaded["run"], load)
+    flags.check_numbers(args)
     torch.manual_seed(args.seed)
     tokenizer, train_tokens, val_tokens = open_data(args, loaded and loaded["tokenizer"], load)
     if len(train_tokens) <= args.block_size:
         raise UserError(
-            f"{args.data} has {len(train_tokens):,} training tokens, and one block takes {args.block_size} and one more:"
-            " give a longer text or a smaller block_size"
+            f"{args.data} has {len(train_tokens):,} training tokens, and one block takes {args.block_size} and one"
+            " more: give a longer text or a smaller block_size"
         )
     model, dtype = build(args, tokenizer.vocab_size, loaded)
     print(f"{len(train_tokens):,} training and {len(val_tokens):,} validation tokens of {args.data}")
@@ -126,7 +126,7 @@ def train_command(args):
         model, batches, optimizer, schedule, args.steps, validate, save and save_checkpoint, first_step, history, dtype
     )
     if history is None:
-        print(f"saved in {save}: the same command with -l {save} goes on" if save else "nothing was saved (-s no_save)")
+        print(f"saved in {shown(save)}: the same command with -l {shown(save)} goes on" if save else "nothing was saved (-s no_save)")
         return None
     final = validate(most=None)
     print(f"validation loss {final:.3f}, perplexity {math.exp(final):.1f} on all {len(val_tokens):,} validation tokens")
@@ -134,14 +134,14 @@ def train_command(args):
         curve = save.with_suffix(".png")
         if history:
             trainer.draw_loss_curve(history, expected, curve, f"{args.data}, {model.parameter_count():,} parameters")
-        print(f"checkpoint {os.path.relpath(save)}, loss curve {os.path.relpath(curve)}")
+        print(f"checkpoint {shown(save)}, loss curve {shown(curve)}")
     return model, tokenizer, val_tokens
 
 
 def ensure_model():
     """The path of the default checkpoint; if there is none, it is trained now, with the default numbers."""
     if not DEFAULT_CHECKPOINT.exists():
-        print(f"no {os.path.relpath(DEFAULT_CHECKPOINT)} yet: training the default model first")
+        print(f"no {shown(DEFAULT_CHECKPOINT)} yet: training the default model first")
         if train_command(training_arguments("").parse([])) is None:
             sys.exit(130)
     return DEFAULT_CHECKPOINT
@@ -170,7 +170,8 @@ def write(model, tokenizer, prompt, args):
     ids = sampling.generate(model, ids, args.max_new_tokens, args.temperature, args.top_k, args.top_p)[0].tolist()
     took = time.perf_counter() - began
     print(f"---- prompt\n{tokenizer.decode(ids[: len(prompt)])}")
-    print(f"---- the model goes on ({args.max_new_tokens} tokens, {took:.1f} s)\n{tokenizer.decode(ids[len(prompt) :])}")
+    print(f"---- the model goes on ({args.max_new_tokens} tokens, {took:.1f} s)")
+    print(tokenizer.decode(ids[-args.max_new_tokens :]))
 
 
 def main():
@@ -180,7 +181,6 @@ def main():
     args = parser.parse()
     flags.check_generation(args)
     if args.no_train:
-        flags.check_numbers(args)
         if args.load_model == "untrained":
             raise UserError("--no_train needs a model: name a checkpoint with -l")
         loaded = checkpoint.load(args.load_model)

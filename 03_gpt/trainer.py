@@ -120,7 +120,8 @@ def train(model, batch, optimizer, schedule, steps, validate, save=None, first_s
             bar.update(tokens_per_step)
             if done == min(first_step + 5, steps):
                 seconds_per_step = bar.format_dict["elapsed"] / (done - first_step)
-                bar.write(f"about {duration((steps - done) * seconds_per_step)} of training to go; Ctrl-C saves and stops")
+                to_go = duration((steps - done) * seconds_per_step)
+                bar.write(f"about {to_go} of training to go; Ctrl-C saves and stops")
             if done % max(1, steps // 10) == 0 or done == steps:
                 history.append([done, sum(losses).item() / len(losses), validate()])
                 losses = []

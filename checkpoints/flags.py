@@ -2,6 +2,7 @@
 
 import argparse
 import math
+import os
 import sys
 from pathlib import Path
 
@@ -58,6 +59,11 @@ class Parser(argparse.ArgumentParser):
         return args
 
 
+def shown(path):
+    """A path as short as it can be said from here."""
+    return min(str(path), os.path.relpath(path), key=len) if Path(path).anchor == Path.cwd().anchor else str(path)
+
+
 def fail(message):
     print(f"{Path(sys.argv[0]).name}: {message}", file=sys.stderr)
     sys.exit(2)
@@ -77,10 +83,10 @@ def run(main):
 def training_flags(parser, tokenizer="tokenizer", data="pydocs", save="no file", **numbers):
     """Add the training flags, and those of the eight numbers that are given with their defaults."""
     group = parser.add_argument_group("text and tokens")
-    group.add_argument("-t", "--tokenizer", choices=["tokenizer", "tiktoken", "char"], default=None,
+    group.add_argument("-t", "--tokenizer", choices=["tokenizer", "tiktoken", "char"],
                        help="our own byte-pair encoding, OpenAI's, or one token per character;"
                             f" a checkpoint knows its own (default: {tokenizer})")
-    group.add_argument("-m", "--tokenizer_model", metavar="MODEL", default=None,
+    group.add_argument("-m", "--tokenizer_model", metavar="MODEL",
                        help="path of a trained tokenizer, or a tiktoken encoding such as o200k_base"
                             " (default: o200k_base, or a tokenizer trained on the data)")
     group.add_argument("-d", "--data", default=data,
@@ -96,7 +102,7 @@ def training_flags(parser, tokenizer="tokenizer", data="pydocs", save="no file",
     group = parser.add_argument_group("numbers, in this order, all optional")
     for name, default in numbers.items():
         kind, meaning = NUMBERS[name]
-        group.add_argument(name, nargs="?", type=kind, default=None, help=f"{meaning} (default: {default})")
+        group.add_argument(name, nargs="?", type=kind, help=f"{meaning} (default: {default})")
     parser.checkpointed = {"tokenizer": tokenizer, "tokenizer_model": None, **numbers}
 
 
@@ -122,11 +128,11 @@ def machine_flags(parser):
 def generation_flags(parser, prompt, max_new_tokens=120):
     """Add the flags of writing; `prompt` says what is gone on from when none is given."""
     group = parser.add_argument_group("generation")
-    group.add_argument("-p", "--prompt", default=None, help=f"text to go on from (default: {prompt})")
+    group.add_argument("-p", "--prompt", help=f"text to go on from (default: {prompt})")
     group.add_argument("-n", "--max_new_tokens", type=int, default=max_new_tokens, help="how many tokens to add")
-    group.add_argument("--temperature", type=float, default=0.8, help="0 takes the likeliest token; 1 samples as learned")
-    group.add_argument("--top_k", type=int, default=None, help="sample from the k likeliest tokens only")
-    group.add_argument("--top_p", type=float, default=None,
+    group.add_argument("--temperature", type=float, default=0.8, help="0 takes the likeliest, 1 samples as learned")
+    group.add_argument("--top_k", type=int, help="sample from the k likeliest tokens only")
+    group.add_argument("--top_p", type=float,
                        help="sample from the likeliest tokens that hold this probability only")
 
 
@@ -158,7 +164,7 @@ def take_numbers(args, config, run, path):
     """Take from a checkpoint the numbers that were not typed; raise UserError if typed sizes contradict it."""
     for name in SIZES & config.keys():
         if args.typed.get(name, config[name]) != config[name]:
-            raise UserError(f"{name} {args.typed[name]} contradicts {path}, which has {config[name]}: leave the sizes out")
+            raise UserError(f"{name} {args.typed[name]} contradicts {path}, which has {config[name]}: leave it out")
         setattr(args, name, config[name])
     for name in NUMBERS.keys() & run.keys():
         setattr(args, name, args.typed.get(name, run[name]))

@@ -25,7 +25,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent))
 import pydocs
 from atomic import replacing
 from download import copy, download
-from flags import Parser, UserError, run
+from flags import Parser, UserError, run, shown
 
 DATA = Path(__file__).resolve().parent
 END_OF_TEXT = "<|endoftext|>"
@@ -239,7 +239,7 @@ def ensure_pydocs():
     path.parent.mkdir(exist_ok=True)
     with FileLock(f"{path}.lock"):
         if not path.exists():
-            print(f"reading the documentation of Python {sys.version.split()[0]} into {path.relative_to(DATA.parent)}")
+            print(f"reading the documentation of Python {sys.version.split()[0]} into {shown(path)}")
             with replacing(path) as beside:
                 beside.write_text(END_OF_TEXT.join(pydocs.documents()), encoding="utf-8")
     return path
@@ -264,7 +264,7 @@ def find(name_or_path, mirror=None):
         if not files:
             raise UserError(f"no text in the folder {path}: it needs files that end in {', '.join(TEXT_FILES)}")
         return files, read_text
-    raise UserError(f"no corpus '{name_or_path}': choose from {', '.join(CORPORA)}, or give the path of a file or folder")
+    raise UserError(f"no corpus '{name_or_path}': choose from {', '.join(CORPORA)}, or give a file or folder")
 
 
 def pieces(name_or_path):
@@ -307,7 +307,7 @@ def main():
         wanted = [f"{name}/{source.file}" for source in CORPORA[name].sources] if name in CORPORA else []
         for each in wanted or [name]:
             for path in find(each, args.mirror)[0]:
-                print(f"{each}: {path} ({path.stat().st_size:,} bytes)")
+                print(f"{each}: {shown(path)} ({path.stat().st_size:,} bytes)")
 
 
 if __name__ == "__main__":

@@ -22,6 +22,9 @@ class Incomplete(Exception):
     """The connection ended before the file did, or the server asked to come back later."""
 
 
+PASSING = (Incomplete, requests.ConnectionError, requests.Timeout, requests.exceptions.ChunkedEncodingError)
+
+
 def checksum(path):
     digest = sha256()
     with open(path, "rb") as file:
@@ -57,7 +60,8 @@ def fetch(url, part, first_bytes, announced):
         if response.status_code in (429, 500, 502, 503, 504):
             raise Incomplete(f"the server answered {response.status_code}")
         if response.status_code not in (200, 206):
-            raise UserError(f"{url} answered {response.status_code} {response.reason}: name another source with --mirror")
+            answer = f"{response.status_code} {response.reason}"
+            raise UserError(f"{url} answered {answer}: name another source with --mirror")
         if response.status_code == 200:  # the server does not resume: from the start
             have = 0
         length = int(response.headers["Content-Length"]) if "Content-Length" in response.headers else None
@@ -93,7 +97,7 @@ def download(url, path, expected_sha256=None, expected_size=None, first_bytes=No
             try:
                 fetch(url, part, first_bytes, path.name)
                 break
-            except (Incomplete, requests.ConnectionError, requests.Timeout, requests.exceptions.ChunkedEncodingError) as error:
+            except PASSING as error:
                 problem = error
             except requests.RequestException as error:
                 raise UserError(f"{url} is no address to download from: {error}") from error

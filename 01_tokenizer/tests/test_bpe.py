@@ -33,9 +33,8 @@ def test_repeats_are_merged_from_the_left_and_overlaps_counted():
 @pytest.mark.parametrize("seed", range(8))
 def test_counts_in_place_equal_a_recount_after_every_merge(seed):
     generator = random.Random(seed)
-    words = {
-        bytes(generator.choices(b"abc"[: 2 + seed % 2], k=generator.randint(1, 12))): generator.randint(1, 9) for _ in range(60)
-    }
+    letters = b"abc"[: 2 + seed % 2]
+    words = {bytes(generator.choices(letters, k=generator.randint(1, 12))): generator.randint(1, 9) for _ in range(60)}
     check_every_merge(words, 40)
 
 

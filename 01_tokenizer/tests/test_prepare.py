@@ -61,7 +61,7 @@ def test_a_folder_that_was_cut_short_is_refused(shakespeare, tmp_path):
     prepare.prepare(shakespeare[0], BPETokenizer(), tmp_path / "tokens")
     with (tmp_path / "tokens" / "train.bin").open("rb+") as file:
         file.truncate(1000)
-    with pytest.raises(UserError, match=r"train\.bin is not the"):
+    with pytest.raises(UserError, match=r"train\.bin has not the"):
         prepare.open_tokens(tmp_path / "tokens")
 
 

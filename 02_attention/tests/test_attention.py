@@ -24,7 +24,8 @@ def test_plain_equals_fused(attention):
 
 def test_equals_torch_nn(attention):
     theirs = torch.nn.MultiheadAttention(24, 3, batch_first=True)
-    theirs.in_proj_weight.data, theirs.in_proj_bias.data = attention.query_key_value.weight, attention.query_key_value.bias
+    theirs.in_proj_weight.data = attention.query_key_value.weight
+    theirs.in_proj_bias.data = attention.query_key_value.bias
     theirs.out_proj.load_state_dict(attention.projection.state_dict())
     x = torch.randn(2, 7, 24)
     future = torch.ones(7, 7, dtype=torch.bool).triu(1)
@@ -98,9 +99,8 @@ def test_scripts(tmp_path):
     text = shared("tinyshakespeare/input.txt")
     saved = tmp_path / "a.pt"
     small = (16, 4, 32, 3e-3, 20, 2)
-    first, second = (
-        succeed("02_attention/train.py", "-t", "char", "-d", text, "-s", saved, *small).partition("device")[2] for _ in "12"
-    )
+    words = ("02_attention/train.py", "-t", "char", "-d", text, "-s", saved, *small)
+    first, second = (succeed(*words).partition("device")[2] for _ in range(2))
     assert first == second, "same seed, same numbers"
     assert "ln(vocabulary size) 4.190" in first and "step 18: validation loss" in first
     assert "checkpoint" in succeed("02_attention/train.py", "-l", saved, "-d", text)

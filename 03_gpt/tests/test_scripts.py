@@ -171,4 +171,5 @@ def test_prepared_tokens_are_data_too(text, tmp_path):
     succeed("01_tokenizer/prepare.py", "-t", "char", "-d", text, "-o", tmp_path / "tokens")
     out = succeed("03_gpt/train.py", "-d", tmp_path / "tokens", "-s", tmp_path / "a.pt", *SMALL)
     assert "180,000 training" in out
-    assert "contradict" in refuse("03_gpt/train.py", "-t", "tiktoken", "-d", tmp_path / "tokens", "-s", "no_save", *SMALL)
+    words = ("-t", "tiktoken", "-d", tmp_path / "tokens", "-s", "no_save", *SMALL)
+    assert "contradict" in refuse("03_gpt/train.py", *words)

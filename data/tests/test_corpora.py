@@ -78,7 +78,7 @@ def test_archives(home, tmp_path, monkeypatch):
 def test_cleaning():
     lines = ["a 1 @,@ 000 @-@ metre <unk> .\n"]
     assert list(corpora.clean_wikitext(lines)) == ["a 1,000-metre [...] .\n"]
-    book = ["Licence\n", "*** START OF THE PROJECT GUTENBERG EBOOK\n", "Call me\n", "Ishmael.\n", "*** END OF IT\n", "small print\n"]
+    book = ["Licence\n", "*** START OF THE EBOOK\n", "Call me\n", "Ishmael.\n", "*** END OF IT\n", "small print\n"]
     assert list(corpora.clean_gutenberg(book)) == ["Call me\n", "Ishmael.\n"]
     plain = [f"{i}\n" for i in range(3000)]
     assert list(corpora.clean_gutenberg(plain)) == plain and list(corpora.clean_gutenberg(plain[:5])) == plain[:5]
@@ -124,9 +124,9 @@ def test_pydocs_is_real_deterministic_and_imports_nothing():
     program = f"import sys; sys.path[:0] = {sys.path!r}; import hashlib, pydocs\n" \
               "before = set(sys.modules); text = ''.join(pydocs.documents())\n" \
               "print(hashlib.sha256(text.encode()).hexdigest(), sorted(set(sys.modules) - before))"  # fmt: skip
-    runs = {subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True).stdout for _ in "ab"}
-    assert len(runs) == 1, "two runs must give the same text"
-    modules = runs.pop().split(" ", 1)[1]
+    first, second = (subprocess.check_output([sys.executable, "-c", program], text=True) for _ in range(2))
+    assert first == second, "two runs must give the same text"
+    modules = first.split(" ", 1)[1]
     assert "tkinter" not in modules and "turtle" not in modules, f"source must be parsed, not imported: {modules}"
 
 
