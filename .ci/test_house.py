@@ -109,7 +109,7 @@ def test_a_chapter_stands_without_the_higher_ones(last, tmp_path):
             (tmp_path / folder).mkdir(exist_ok=True)
             shutil.copy(path, tmp_path / folder)
     for script in sorted((tmp_path / last).glob("*.py")):
-        program = f"import runpy; runpy.run_path({str(script)!r})"  # imports all, runs no main()
+        program = f"import runpy, sys; sys.path[0] = {str(script.parent)!r}; runpy.run_path({str(script)!r})"
         process = subprocess.run([sys.executable, "-c", program], cwd=tmp_path, capture_output=True, text=True)
         assert process.returncode == 0, f"{script.name} needs a higher chapter: {process.stderr[-500:]}"
 

@@ -17,7 +17,6 @@ from filelock import FileLock
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "checkpoints"))
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "data"))
-sys.path.insert(0, str(Path(__file__).resolve().parent))
 import corpora
 from download import checksum
 from flags import CHECKPOINTS, Parser, UserError, run, shown

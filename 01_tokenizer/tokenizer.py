@@ -17,7 +17,6 @@ import regex
 import tiktoken
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "checkpoints"))
-sys.path.insert(0, str(Path(__file__).resolve().parent))
 from atomic import replacing
 from bpe_plain import merge, train_in_place
 from flags import UserError

@@ -8,7 +8,6 @@ import torch
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "checkpoints"))
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "01_tokenizer"))
-sys.path.insert(0, str(Path(__file__).resolve().parent))
 import checkpoint
 import flags
 from one_block import OneBlockModel

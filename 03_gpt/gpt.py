@@ -77,20 +77,20 @@ class GPT(nn.Module):
         self.apply(self.initialise)
 
     def initialise(self, module):
-        """GPT-2's: normal, of deviation 0.02 at its width of 768, where a narrower model takes more.
+        """GPT-2's: normal, of deviation 0.02, and smaller where 2 x layer_count results are added up.
 
-        Smaller for positions, and where the results of 2 x layer_count layers are added up.
-        Radford et al. 2019, section 2.3, and its published code.
+        Embeddings have 0.02 at GPT-2's width of 768 and more in narrower models, positions half of it.
+        Radford et al. 2019, section 2.3, and the published code.
         """
-        std = 0.02 * math.sqrt(768 / self.config.embedding_size)
-        if isinstance(module, (nn.Linear, nn.Embedding)):
-            nn.init.normal_(module.weight, std=std)
-        if isinstance(module, nn.Linear) and module.bias is not None:
+        embedding_std = 0.02 * math.sqrt(768 / self.config.embedding_size)
+        if isinstance(module, nn.Linear):
+            nn.init.normal_(module.weight, std=0.02)
             nn.init.zeros_(module.bias)
-        if isinstance(module, (CausalSelfAttention, FeedForward)):
-            nn.init.normal_(module.projection.weight, std=std / math.sqrt(2 * self.config.layer_count))
-        if module is self:
-            nn.init.normal_(self.position_embedding.weight, std=std / 2)
+        elif isinstance(module, (CausalSelfAttention, FeedForward)):
+            nn.init.normal_(module.projection.weight, std=0.02 / math.sqrt(2 * self.config.layer_count))
+        elif module is self:
+            nn.init.normal_(self.token_embedding.weight, std=embedding_std)
+            nn.init.normal_(self.position_embedding.weight, std=embedding_std / 2)
 
     def parameter_count(self):
         return sum(parameter.numel() for parameter in self.parameters())

@@ -2,39 +2,44 @@
 
 With GPT-4o's vocabulary a batch of 64 x 256 positions has 64 x 256 x 200,019 logits: 13 GB, and as
 much again for their gradient. But the gradient of the cross-entropy is known in closed form, so a
-piece of logits can be turned into its share of all gradients at once, and be forgotten.
+chunk of logits can be turned into its share of all gradients at once, and be forgotten.
 """
 
 import torch
-import torch.nn.functional as F
 
-CHUNK_BYTES = 64 * 2**20  # of float32 logits alive at a time
+CHUNK_BYTES = 128 * 2**20  # of float32 logits alive at a time
 
 
 class LinearCrossEntropy(torch.autograd.Function):
     @staticmethod
     def forward(ctx, hidden, weight, targets):
-        N, V = len(hidden), len(weight)
-        rows = max(1, CHUNK_BYTES // (4 * V))
-        counted = (targets != -100).sum().clamp(min=1)
-        loss = hidden.new_zeros((), dtype=torch.float32)
+        rows = max(1, CHUNK_BYTES // (4 * len(weight)))
+        counted = targets != -100
+        share = counted / counted.sum().clamp(min=1)  # (N,): what each position is of the mean
+        loss = torch.zeros((), device=hidden.device)
         d_hidden = torch.empty_like(hidden) if ctx.needs_input_grad[0] else None
         d_weight = torch.zeros_like(weight) if ctx.needs_input_grad[1] else None
-        for i in range(0, N, rows):
-            h, target = hidden[i : i + rows], targets[i : i + rows]
-            log_p = F.log_softmax((h @ weight.T).float(), dim=-1)  # (rows, V)
-            loss += F.nll_loss(log_p, target, reduction="sum") / counted
+        for i in range(0, len(hidden), rows):
+            h, part = hidden[i : i + rows], share[i : i + rows, None]
+            target = targets[i : i + rows, None].clamp(min=0)
+            logits = (h @ weight.T).float()  # (rows, V)
+            logits -= logits.amax(dim=-1, keepdim=True)
+            of_target = logits.gather(1, target)
+            # cross-entropy = log(sum of e^logits) - logit of the target
+            total = logits.exp_().sum(dim=-1, keepdim=True)
+            loss += ((total.log() - of_target) * part).sum()
             if d_hidden is None and d_weight is None:
                 continue
-            # d loss / d logits = (softmax(logits) - one_hot(target)) / number of targets
-            d_logits = log_p.exp_()
-            d_logits[torch.arange(len(h), device=h.device), target.clamp(min=0)] -= 1
-            d_logits *= ((target != -100) / counted)[:, None]
+            # d loss / d logits = (softmax(logits) - one_hot(target)) x share of the mean
+            d_logits = logits.mul_(part / total)
+            d_logits.scatter_add_(1, target, -part.to(d_logits.dtype))
             d_logits = d_logits.to(h.dtype)
             if d_hidden is not None:
                 d_hidden[i : i + rows] = d_logits @ weight
-            if d_weight is not None:
-                d_weight += d_logits.T @ h
+            if d_weight is not None and torch.is_autocast_enabled(h.device.type):
+                d_weight += d_logits.T @ h  # in bfloat16, which addmm_ would not be
+            elif d_weight is not None:
+                d_weight.addmm_(d_logits.T, h)
         ctx.save_for_backward(d_hidden, d_weight)
         return loss
 

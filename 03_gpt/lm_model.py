@@ -17,7 +17,6 @@ import torch
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "checkpoints"))
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "01_tokenizer"))
-sys.path.insert(0, str(Path(__file__).resolve().parent))
 import checkpoint
 import flags
 import sampling
@@ -29,8 +28,8 @@ from tokenizer import from_state
 
 DEFAULT_CHECKPOINT = flags.CHECKPOINTS / "03_gpt.pt"
 NUMBERS = {
-    "embedding_size": 128, "batch_size": 16, "block_size": 64, "learning_rate": 5e-3,
-    "steps": 1000, "head_count": 4, "layer_count": 4, "dropout": 0.0,
+    "embedding_size": 128, "batch_size": 8, "block_size": 64, "learning_rate": 3e-3,
+    "steps": 3000, "head_count": 4, "layer_count": 2, "dropout": 0.0,
 }
 DIFFERENCES = """The original's defaults were -t tiktoken -m o200k_base 8 4 8 1e-4 5000 4 3 0.2. Here they are a
 tokenizer of our own, because it needs no download and its small vocabulary suits a small model, and numbers with
@@ -126,7 +125,7 @@ def train_command(args):
         model, batches, optimizer, schedule, args.steps, validate, save and save_checkpoint, first_step, history, dtype
     )
     if history is None:
-        print(f"saved in {shown(save)}: the same command with -l {shown(save)} goes on" if save else "nothing was saved (-s no_save)")
+        print(f"saved: -l {shown(save)} with the same text goes on" if save else "nothing was saved (-s no_save)")
         return None
     final = validate(most=None)
     print(f"validation loss {final:.3f}, perplexity {math.exp(final):.1f} on all {len(val_tokens):,} validation tokens")
@@ -156,10 +155,13 @@ def load_model(args):
 
 
 def held_out_prompt(tokenizer, val_tokens, length=8):
-    """The first words of a document that training has not seen."""
+    """The ids of the first words of a document that training has not seen."""
     ends = (val_tokens == tokenizer.end_of_text).nonzero()[0]
-    first = int(ends[0]) + 1 if len(ends) and ends[0] + length < len(val_tokens) else 0
-    return [int(i) for i in val_tokens[first : first + length]]
+    first = int(ends[0]) + 1 if len(ends) else 0
+    ids = val_tokens[first : first + 2 * length].tolist()
+    while len(ids) > length and tokenizer.decode(ids[length : length + 1])[:1].isalnum():
+        length += 1  # to the end of the word
+    return ids[:length]
 
 
 def write(model, tokenizer, prompt, args):

@@ -3,12 +3,9 @@
 It holds nothing but tensors, numbers, strings, lists and dicts, so that loading one runs no code.
 """
 
-import sys
 from pathlib import Path
 
 import torch
-
-sys.path.insert(0, str(Path(__file__).resolve().parent))
 from atomic import replacing
 from flags import UserError
 

@@ -21,7 +21,6 @@ from pathlib import Path
 from filelock import FileLock
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "checkpoints"))
-sys.path.insert(0, str(Path(__file__).resolve().parent))
 import pydocs
 from atomic import replacing
 from download import copy, download
