@@ -156,7 +156,7 @@ def load_model(args):
 
 def held_out_prompt(tokenizer, val_tokens, length=8):
     """The ids of the first words of a document that training has not seen."""
-    ends = (val_tokens == tokenizer.end_of_text).nonzero()[0]
+    ends = (val_tokens[:-length] == tokenizer.end_of_text).nonzero()[0]
     first = int(ends[0]) + 1 if len(ends) else 0
     ids = val_tokens[first : first + 2 * length].tolist()
     while len(ids) > length and tokenizer.decode(ids[length : length + 1])[:1].isalnum():
