@@ -97,7 +97,7 @@ def test_flags_agree():
                 for letter in letters:
                     assert meanings.setdefault(letter, words[-1]) == words[-1], f"{letter} means two things ({path})"
     expected = {"-t": "--tokenizer", "-m": "--tokenizer_model", "-l": "--load_model", "-s": "--save_model",
-                "-d": "--data", "-p": "--prompt", "-n": "--max_new_tokens"}  # fmt: skip
+                "-d": "--data", "-p": "--prompt", "-n": "--max_new_tokens"}
     assert expected.items() <= meanings.items()
 
 

@@ -16,7 +16,7 @@ BASE_PYTHON = Path(sys._base_executable).parent
 ENVIRONMENT = {
     "PATH": f"{BASE_PYTHON}:/usr/bin:/bin", "HOME": os.environ.get("HOME", "/"), "PIP_CONFIG_FILE": "/dev/null",
     "PIP_INDEX_URL": "http://127.0.0.1:9/simple", "LANG": "C.UTF-8",
-}  # fmt: skip
+}
 CONDA = """#!/bin/sh
 # makes real environments (with venv) and activates them as conda's shell function does
 envs={envs}
@@ -51,7 +51,7 @@ def shell(name, line, folder, **environment):
     return subprocess.run(
         [shutil.which(name), "-c", line], cwd=folder, env=ENVIRONMENT | environment,
         capture_output=True, text=True, encoding="utf-8", timeout=300,
-    )  # fmt: skip
+    )
 
 
 AFTERWARDS = 'echo "status $?"; python -c "import sys; print(sys.prefix)"'

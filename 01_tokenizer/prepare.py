@@ -23,7 +23,7 @@ from flags import CHECKPOINTS, Parser, UserError, run, shown
 from tokenizer import END_OF_TEXT, BPETokenizer, CharTokenizer, load_tokenizer
 
 VOCAB_SIZE = 2048  # of a tokenizer that is trained because there is none yet
-TRAINED_ON = 20  # pieces of text, of a million characters each, are enough to learn merges from
+TRAINED_ON = 20_000_000  # characters of text are enough to learn merges from
 HELD_OUT = 0.1  # of the tokens, at the end
 
 
@@ -33,6 +33,15 @@ def short_hash(*settings):
 
 def plain_name(data):
     return Path(str(data)).stem.replace(" ", "_")
+
+
+def beginning(texts, characters):
+    """The first of some texts, until they have so many characters together."""
+    for text in texts:
+        yield text
+        characters -= len(text)
+        if characters <= 0:
+            return
 
 
 def ensure_tokenizer(kind, model, data, vocab_size=VOCAB_SIZE):
@@ -51,7 +60,7 @@ def ensure_tokenizer(kind, model, data, vocab_size=VOCAB_SIZE):
                 tokenizer = CharTokenizer(texts)
             else:
                 tokenizer = BPETokenizer()
-                tokenizer.train((text for _, text in zip(range(TRAINED_ON * 100), texts)), vocab_size)
+                tokenizer.train(beginning(texts, TRAINED_ON), vocab_size)
             tokenizer.save(path)
     return load_tokenizer(kind, path)
 
@@ -62,6 +71,8 @@ def prepare(data, tokenizer, folder):
     dtype = np.uint16 if tokenizer.vocab_size <= 2**16 else np.uint32
     partial = folder.with_name(f".{folder.name}.partial")
     with FileLock(f"{partial}.lock"):
+        if folder.exists():
+            raise UserError(f"{folder} exists already: delete it, or give another folder with -o")
         shutil.rmtree(partial, ignore_errors=True)
         partial.mkdir(parents=True)
         total = documents = characters = 0
@@ -93,8 +104,6 @@ def prepare(data, tokenizer, folder):
             "val_sha256": checksum(partial / "val.bin"),
         }
         (partial / "meta.json").write_text(json.dumps(meta, ensure_ascii=False), encoding="utf-8")
-        if folder.exists():
-            raise UserError(f"{folder} exists already: delete it, or give another folder with -o")
         partial.rename(folder)
 
 
@@ -141,11 +150,11 @@ def main():
     parser.add_argument("-o", "--output", default=None, help="a new folder; none: in data/prepared/")
     args = parser.parse_args()
     tokenizer = ensure_tokenizer(args.tokenizer, args.tokenizer_model, args.data)
-    if args.output and Path(args.output).exists():
-        raise UserError(f"{args.output} exists already: delete it, or give another folder with -o")
-    folder = Path(args.output) if args.output else ensure_tokens(args.data, tokenizer)
     if args.output:
+        folder = args.output
         prepare(args.data, tokenizer, folder)
+    else:
+        folder = ensure_tokens(args.data, tokenizer)
     meta = read_meta(folder)
     print(f"{shown(folder)}: {meta['train_tokens']:,} training and {meta['val_tokens']:,} validation tokens"
           f" of {meta['documents']:,} documents, {meta['characters']:,} characters, as {meta['dtype']}")

@@ -24,8 +24,9 @@ from flags import UserError
 END_OF_TEXT = "<|endoftext|>"
 LARGEST_CACHE = 100_000  # words whose ids are remembered
 
-# How a text is cut into words before any pair is counted; merges never cross a cut. The languages
-# of these are those of GPT-2, GPT-4 and GPT-4o (tiktoken 0.14, tiktoken_ext/openai_public.py).
+# How a text is cut into words before any pair is counted; merges never cross a cut. These are the
+# cuts of GPT-2, GPT-4 and GPT-4o (tiktoken 0.14, tiktoken_ext/openai_public.py). GPT-4o's words are
+# capitals then small letters, either of which may be missing, then perhaps a contraction.
 _CASED = r"[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}]", r"[\p{Ll}\p{Lm}\p{Lo}\p{M}]", r"(?i:'s|'t|'re|'ve|'m|'ll|'d)?"
 PATTERNS = {
     "gpt2": r"'(?:[sdmt]|ll|ve|re)| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+",

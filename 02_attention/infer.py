@@ -49,7 +49,7 @@ def main():
     if args.load_model == str(DEFAULT_CHECKPOINT) and not DEFAULT_CHECKPOINT.exists():
         print("no trained model yet: running 02_attention/train.py first")
         subprocess.run([sys.executable, str(Path(__file__).with_name("train.py"))], check=True)
-    loaded = checkpoint.load(args.load_model)
+    loaded = checkpoint.load(args.load_model, "one_block")
     tokenizer = from_state(loaded["tokenizer"])
     model = OneBlockModel(**loaded["config"]).eval()
     model.load_state_dict(loaded["model"])

@@ -30,7 +30,7 @@ def main():
     )
     args = parser.parse()
     load, save = flags.checkpoint_paths(args, flags.CHECKPOINTS / "02_attention.pt")
-    loaded = checkpoint.load(load) if load else None
+    loaded = checkpoint.load(load, "one_block") if load else None
     if loaded:
         flags.take_numbers(args, loaded["config"], loaded["run"], load)
     flags.check_numbers(args)
@@ -74,7 +74,8 @@ def main():
 
     if save:
         run = {name: getattr(args, name) for name in ("batch_size", "learning_rate", "steps", "dropout")}
-        checkpoint.save(save, model=model.state_dict(), config=config, tokenizer=tokenizer.state(), run=run)
+        weights = model.state_dict()
+        checkpoint.save(save, "one_block", model=weights, config=config, tokenizer=tokenizer.state(), run=run)
         print(f"checkpoint {flags.shown(save)}")
 
 

@@ -21,9 +21,9 @@ def main():
     flags.check_generation(args)
     if args.load_model == str(DEFAULT_CHECKPOINT):
         ensure_model()
-    model, tokenizer = load_model(args)
+    model, dtype, tokenizer = load_model(args)
     prompt = args.prompt if args.prompt is not None else args.text or ""
-    write(model, tokenizer, tokenizer.encode(prompt, disallowed_special=()), args)
+    write(model, dtype, tokenizer, tokenizer.encode(prompt, disallowed_special=()), args)
 
 
 if __name__ == "__main__":

@@ -82,9 +82,9 @@ def build(args, vocab_size, loaded=None):
 
 
 def train_command(args):
-    """Train as the flags say and save; return (model, tokenizer, validation tokens), or None after Ctrl-C."""
+    """Train as the flags say and save; return (model, dtype, tokenizer, validation tokens), or None after Ctrl-C."""
     load, save = flags.checkpoint_paths(args, DEFAULT_CHECKPOINT)
-    loaded = checkpoint.load(load) if load else None
+    loaded = checkpoint.load(load, "gpt") if load else None
     if loaded:
         flags.take_numbers(args, loaded["config"], loaded["run"], load)
     flags.check_numbers(args)
@@ -114,9 +114,9 @@ def train_command(args):
 
     def save_checkpoint(step, history, random):
         checkpoint.save(
-            save, model=model.state_dict(), config=asdict(model.config), tokenizer=tokenizer.state(), step=step,
+            save, "gpt", model=model.state_dict(), config=asdict(model.config), tokenizer=tokenizer.state(), step=step,
             optimizer=optimizer.state_dict(), random=random, run=run, history=history,
-        )  # fmt: skip
+        )
 
     print(f"loss before training {validate():.3f}, and ln(vocabulary size {tokenizer.vocab_size:,}) is {expected:.3f}")
     batches = trainer.random_batches(train_tokens, args.batch_size, args.block_size, args.seed)
@@ -134,7 +134,7 @@ def train_command(args):
         if history:
             trainer.draw_loss_curve(history, expected, curve, f"{args.data}, {model.parameter_count():,} parameters")
         print(f"checkpoint {shown(save)}, loss curve {shown(curve)}")
-    return model, tokenizer, val_tokens
+    return model, dtype, tokenizer, val_tokens
 
 
 def ensure_model():
@@ -147,11 +147,10 @@ def ensure_model():
 
 
 def load_model(args):
-    """(model, tokenizer) of the checkpoint that -l names. Raises UserError if there is no such checkpoint."""
-    loaded = checkpoint.load(args.load_model)
+    """(model, dtype, tokenizer) of the checkpoint that -l names. Raises UserError if there is no such checkpoint."""
+    loaded = checkpoint.load(args.load_model, "gpt")
     tokenizer = from_state(loaded["tokenizer"])
-    model, _ = build(args, tokenizer.vocab_size, loaded)
-    return model, tokenizer
+    return *build(args, tokenizer.vocab_size, loaded), tokenizer
 
 
 def held_out_prompt(tokenizer, val_tokens, length=8):
@@ -164,12 +163,14 @@ def held_out_prompt(tokenizer, val_tokens, length=8):
     return ids[:length]
 
 
-def write(model, tokenizer, prompt, args):
+def write(model, dtype, tokenizer, prompt, args):
     """Print the prompt's ids, continued by the model, as text."""
     torch.manual_seed(args.seed)
-    ids = torch.tensor([prompt or [tokenizer.end_of_text]], device=next(model.parameters()).device)
+    device = next(model.parameters()).device
+    ids = torch.tensor([prompt or [tokenizer.end_of_text]], device=device)
     began = time.perf_counter()
-    ids = sampling.generate(model, ids, args.max_new_tokens, args.temperature, args.top_k, args.top_p)[0].tolist()
+    with trainer.autocast(device, dtype):
+        ids = sampling.generate(model, ids, args.max_new_tokens, args.temperature, args.top_k, args.top_p)[0].tolist()
     took = time.perf_counter() - began
     print(f"---- prompt\n{tokenizer.decode(ids[: len(prompt)])}")
     print(f"---- the model goes on ({args.max_new_tokens} tokens, {took:.1f} s)")
@@ -185,20 +186,20 @@ def main():
     if args.no_train:
         if args.load_model == "untrained":
             raise UserError("--no_train needs a model: name a checkpoint with -l")
-        loaded = checkpoint.load(args.load_model)
+        loaded = checkpoint.load(args.load_model, "gpt")
         flags.take_numbers(args, loaded["config"], loaded["run"], args.load_model)
         tokenizer, _, val_tokens = open_data(args, loaded["tokenizer"], args.load_model)
-        model, _ = build(args, tokenizer.vocab_size, loaded)
+        model, dtype = build(args, tokenizer.vocab_size, loaded)
     else:
         trained = train_command(args)
         if trained is None:
             sys.exit(130)
-        model, tokenizer, val_tokens = trained
+        model, dtype, tokenizer, val_tokens = trained
     if args.prompt is None:
         prompt = held_out_prompt(tokenizer, val_tokens)
     else:
         prompt = tokenizer.encode(args.prompt, disallowed_special=())
-    write(model, tokenizer, prompt, args)
+    write(model, dtype, tokenizer, prompt, args)
 
 
 if __name__ == "__main__":

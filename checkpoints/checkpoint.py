@@ -12,17 +12,17 @@ from flags import UserError
 FORMAT = "llm-from-scratch checkpoint 1"
 
 
-def save(path, **contents):
-    """Write e.g. save("gpt.pt", model=model.state_dict(), config={...}, step=100), whole or not at all."""
+def save(path, kind, **contents):
+    """Write e.g. save("my.pt", "gpt", model=model.state_dict(), config={...}, step=100), whole or not at all."""
     with replacing(path) as beside:
         try:
-            torch.save({"format": FORMAT, **contents}, beside)
+            torch.save({"format": FORMAT, "kind": kind, **contents}, beside)
         except RuntimeError as error:  # how torch says that the disk is full
             raise OSError(f"{error}".splitlines()[0]) from error
 
 
-def load(path):
-    """What `save` was given, with tensors on the CPU. Raises UserError if the file is no such thing."""
+def load(path, kind):
+    """What `save` was given, with tensors on the CPU. Raises UserError if the file is no checkpoint of that kind."""
     path = Path(path)
     if not path.is_file():
         raise UserError(f"no checkpoint {path}: train one first, or give another path with -l")
@@ -32,6 +32,8 @@ def load(path):
         raise UserError(f"{path} is damaged or no checkpoint: delete it and train again, or give another") from error
     if not isinstance(contents, dict) or contents.get("format") != FORMAT:
         raise UserError(f"{path} is no checkpoint of this course: train one with 03_gpt/lm_model.py")
+    if contents["kind"] != kind:
+        raise UserError(f"{path} holds a model of the kind {contents['kind']!r}, not {kind!r}: give another with -l")
     return contents
 
 

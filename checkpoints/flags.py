@@ -151,11 +151,11 @@ def check_generation(args):
 def check_numbers(args):
     """Raise UserError for a value that no model can have, naming the cure."""
     for name in NUMBERS.keys() & vars(args).keys():
-        value, least = getattr(args, name), 0 if name in ("dropout", "steps") else None
-        if not math.isfinite(value) or value < 0 or (value == 0 and least is None):
-            raise UserError(f"{name} {value} must be {'0 or more' if least == 0 else 'more than 0'}")
-    if getattr(args, "dropout", 0) >= 1:
-        raise UserError(f"dropout {args.dropout} must be less than 1")
+        value = getattr(args, name)
+        if name == "dropout" and not 0 <= value < 1:
+            raise UserError(f"dropout {value} must be at least 0 and less than 1")
+        if name != "dropout" and not 0 < value < math.inf:
+            raise UserError(f"{name} {value} must be more than 0")
     if {"embedding_size", "head_count"} <= vars(args).keys() and args.embedding_size % args.head_count:
         raise UserError(f"embedding_size {args.embedding_size} must be divisible by head_count {args.head_count}")
 

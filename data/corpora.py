@@ -159,7 +159,6 @@ GSM8K = "https://raw.githubusercontent.com/openai/grade-school-math/master/grade
 MMLU = "https://people.eecs.berkeley.edu/~hendrycks/data.tar"
 OPEN_WEB_TEXT = "https://cdn-datasets.huggingface.co/nlp/datasets/openwebtext/"
 
-# fmt: off
 CORPORA = {
     "pydocs": Corpus("Python's own documentation, read from the interpreter that runs this", "PSF", ()),
     "tinyshakespeare": Corpus("dialogue from Shakespeare's plays", "public domain", (
@@ -196,7 +195,6 @@ CORPORA = {
             ("dev", "high_school_mathematics", "d7401d5cbad5ae697bfa480e35d85de8ebf1232589a3c59b010782ee49cbe18c", 1168),
         )), read_mmlu, archive=MMLU),
 }
-# fmt: on
 
 
 # ---- from a name to files to text

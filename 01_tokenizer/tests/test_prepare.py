@@ -84,6 +84,8 @@ def test_scripts(shakespeare, tmp_path):
     out = succeed("01_tokenizer/prepare.py", "-d", path, "-m", tmp_path / "t.json", "-o", tmp_path / "out")
     meta = json.loads((tmp_path / "out" / "meta.json").read_text(encoding="utf-8"))
     assert f"{meta['train_tokens']:,} training" in out
+    words = ("-d", path, "-m", tmp_path / "t.json", "-o", tmp_path / "out")
+    assert "exists already" in refuse("01_tokenizer/prepare.py", *words)
 
 
 def test_mistakes_end_in_one_line(tmp_path):

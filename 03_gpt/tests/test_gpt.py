@@ -22,7 +22,7 @@ def test_logits_and_gradients_equal_transformers_gpt2():
     theirs = transformers.GPT2LMHeadModel(transformers.GPT2Config(
         vocab_size=60, n_embd=32, n_positions=16, n_head=4, n_layer=3, resid_pdrop=0, embd_pdrop=0, attn_pdrop=0,
         bos_token_id=0, eos_token_id=0,
-    ))  # fmt: skip
+    ))
     for parameter in theirs.parameters():
         parameter.data.normal_(std=0.3)
     ours = GPT(SMALL)
@@ -45,7 +45,7 @@ def from_gpt2(state):
         "transformer.wte": "token_embedding", "transformer.wpe": "position_embedding", "transformer.ln_f": "norm",
         "transformer.h": "blocks", "ln_1": "attention_norm", "ln_2": "feed_forward_norm", "c_attn": "query_key_value",
         "attn": "attention", "mlp": "feed_forward", "c_fc": "expand", "c_proj": "projection",
-    }  # fmt: skip
+    }
     renamed = {}
     for name, tensor in state.items():
         turned = tensor.T if "c_" in name and tensor.dim() == 2 else tensor

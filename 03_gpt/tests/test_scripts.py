@@ -48,7 +48,7 @@ def test_what_it_prints_and_leaves(trained):
     loss, perplexity = map(float, re.search(r"loss (\d\.\d+), perplexity ([\d.]+)", out).groups())
     assert abs(before - nothing) < 0.25 and loss < before and math.isclose(math.exp(loss), perplexity, rel_tol=0.01)
     assert saved.with_suffix(".png").read_bytes()[:4] == b"\x89PNG"
-    contents = checkpoint.load(saved)
+    contents = checkpoint.load(saved, "gpt")
     assert {"model", "config", "tokenizer", "step", "optimizer", "random", "run", "history"} <= contents.keys()
     assert contents["step"] == 30 and len(contents["history"]) == 10
 
@@ -68,10 +68,10 @@ def test_halves(text, trained, tmp_path):
     saved, _ = trained
     out = succeed("03_gpt/train.py", "-t", "char", "-d", text, "-s", tmp_path / "half.pt", *SMALL)
     assert "checkpoint" in out and "---- prompt" not in out
-    ours = checkpoint.load(tmp_path / "half.pt")["model"]
-    theirs = checkpoint.load(saved)["model"]
+    ours = checkpoint.load(tmp_path / "half.pt", "gpt")["model"]
+    theirs = checkpoint.load(saved, "gpt")["model"]
     assert all((ours[name] == theirs[name]).all() for name in theirs)
-    for words in (("First",), ("-p", "First")):
+    for words in (("First",), ("-p", "First"), ("First", "--dtype", "bfloat16")):
         out = succeed("03_gpt/infer.py", *words, "-l", saved, "-n", 15, "--temperature", 0)
         assert "---- prompt\nFirst\n" in out and len(after("tokens, ", out).partition("\n")[2].rstrip("\n")) <= 15
 
@@ -110,13 +110,13 @@ def test_ctrl_c_saves_and_l_resumes_bit_for_bit(text, tmp_path):
             break
     rest = process.stdout.read()
     assert process.wait() == 130 and "saved: -l" in rest, rest
-    stopped = checkpoint.load(tmp_path / "a.pt")["step"]
+    stopped = checkpoint.load(tmp_path / "a.pt", "gpt")["step"]
     assert 80 <= stopped < 400 and f"stopped after step {stopped}" in rest
     out = succeed("03_gpt/lm_model.py", "-l", tmp_path / "a.pt", "-d", text)
     assert f"going on with the unfinished run of {tmp_path / 'a.pt'} after step {stopped}" in out
     straight = succeed("03_gpt/lm_model.py", "-t", "char", "-d", text, "-s", tmp_path / "b.pt", *numbers)
     assert after("step 400", out).splitlines()[:2] == after("step 400", straight).splitlines()[:2]
-    ours, theirs = checkpoint.load(tmp_path / "a.pt"), checkpoint.load(tmp_path / "b.pt")
+    ours, theirs = checkpoint.load(tmp_path / "a.pt", "gpt"), checkpoint.load(tmp_path / "b.pt", "gpt")
     assert all((ours["model"][name] == theirs["model"][name]).all() for name in theirs["model"])
     assert ours["history"] == theirs["history"]
 
@@ -166,6 +166,7 @@ def test_mistakes_end_in_one_line_with_the_cure(text, trained, tmp_path):
     assert "add '-s nowhere.pt'" in refuse(script, "-l", "nowhere.pt")
     assert "name a checkpoint with -l" in refuse(script, "--no_train")
     assert "damaged or no checkpoint" in refuse("03_gpt/infer.py", "-l", text)
+    assert "steps 0 must be more than 0" in refuse(script, 16, 4, 16, 3e-3, 0)
     assert "none of the" in refuse("03_gpt/infer.py", "ß", "-l", saved)
     assert "no device 'gpu'" in refuse(script, "--device", "gpu", "-d", text, "-t", "char", *SMALL)
 

@@ -19,9 +19,9 @@ def test_save_and_load(tmp_path):
         "model": {"weight": torch.randn(3, 2)}, "config": {"size": 3}, "tokenizer": {"merges": [[1, 2]]},
         "step": 5, "random": checkpoint.random_states(),
     }
-    checkpoint.save(tmp_path / "new" / "folder" / "a.pt", **contents)
+    checkpoint.save(tmp_path / "new" / "folder" / "a.pt", "test", **contents)
     expected = torch.randn(4)
-    loaded = checkpoint.load(tmp_path / "new" / "folder" / "a.pt")
+    loaded = checkpoint.load(tmp_path / "new" / "folder" / "a.pt", "test")
     assert torch.equal(loaded["model"]["weight"], contents["model"]["weight"])
     assert loaded["tokenizer"] == contents["tokenizer"] and loaded["step"] == 5
     checkpoint.set_random_states(loaded["random"])
@@ -31,16 +31,19 @@ def test_save_and_load(tmp_path):
 def test_broken_and_foreign_files(tmp_path):
     path = tmp_path / "a.pt"
     with pytest.raises(UserError, match="no checkpoint"):
-        checkpoint.load(path)
-    checkpoint.save(path, model={"weight": torch.randn(100)})
+        checkpoint.load(path, "test")
+    checkpoint.save(path, "test", model={"weight": torch.randn(100)})
     whole = path.read_bytes()
     for broken in (whole[: len(whole) // 2], b"", b"not a checkpoint at all"):
         path.write_bytes(broken)
         with pytest.raises(UserError, match="damaged or no checkpoint"):
-            checkpoint.load(path)
+            checkpoint.load(path, "test")
+    checkpoint.save(path, "bert", model={})
+    with pytest.raises(UserError, match="of the kind 'bert', not 'gpt'"):
+        checkpoint.load(path, "gpt")
     torch.save({"weight": torch.randn(3)}, path)
     with pytest.raises(UserError, match="no checkpoint of this course"):
-        checkpoint.load(path)
+        checkpoint.load(path, "test")
 
 
 def test_loading_runs_no_code(tmp_path):
@@ -50,7 +53,7 @@ def test_loading_runs_no_code(tmp_path):
 
     torch.save({"format": checkpoint.FORMAT, "evil": Evil()}, tmp_path / "evil.pt")
     with pytest.raises(UserError):
-        checkpoint.load(tmp_path / "evil.pt")
+        checkpoint.load(tmp_path / "evil.pt", "test")
     assert not (tmp_path / "ran").exists()
 
 
@@ -68,7 +71,7 @@ def test_a_full_disk_is_one_line(tmp_path, monkeypatch):
     monkeypatch.setattr(Path, "with_name", lambda path, name: Path("/dev/full"))
     monkeypatch.setattr(Path, "unlink", lambda path, missing_ok: None)
     with pytest.raises(UserError, match="can't write"):
-        checkpoint.save(tmp_path / "a.pt", model={"weight": torch.randn(100_000)})
+        checkpoint.save(tmp_path / "a.pt", "test", model={"weight": torch.randn(100_000)})
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="missing hardware: Windows has no SIGKILL")
@@ -77,7 +80,7 @@ def test_a_kill_while_saving_leaves_the_old_or_the_new_one(tmp_path):
         f"import sys; sys.path[:0] = {sys.path!r}\n"
         "import checkpoint, torch\n"
         "for i in range(10**9):\n"
-        f"    checkpoint.save({str(tmp_path / 'a.pt')!r}, step=i, model={{'w': torch.full((200_000,), i)}})"
+        f"    checkpoint.save({str(tmp_path / 'a.pt')!r}, 'test', step=i, model={{'w': torch.full((200_000,), i)}})"
     )
     for delay in (0.05, 0.13, 0.4):
         process = subprocess.Popen([sys.executable, "-c", program])
@@ -86,6 +89,6 @@ def test_a_kill_while_saving_leaves_the_old_or_the_new_one(tmp_path):
         time.sleep(delay)
         process.send_signal(signal.SIGKILL)
         process.wait()
-        loaded = checkpoint.load(tmp_path / "a.pt")
+        loaded = checkpoint.load(tmp_path / "a.pt", "test")
         assert (loaded["model"]["w"] == loaded["step"]).all()
         (tmp_path / "a.pt").unlink()

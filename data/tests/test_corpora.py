@@ -29,7 +29,7 @@ def home(tmp_path, monkeypatch):
     ("gsm8k/test.jsonl", None, 1319, "Question: Janet"),
     ("mmlu", None, 100, "Question: "),
     ("mmlu/dev/formal_logic_dev.csv", None, 5, "Question: "),
-])  # fmt: skip
+])
 def test_named_corpora_from_a_mirror(home, name, characters, documents, begins):
     mirror = str(shared("MANIFEST.md").parent)
     corpora.find(name, mirror)
@@ -123,7 +123,7 @@ def test_pydocs_is_real_deterministic_and_imports_nothing():
     assert any(text.startswith('The "with" statement') or "with_stmt" in text for text in documents)
     program = f"import sys; sys.path[:0] = {sys.path!r}; import hashlib, pydocs\n" \
               "before = set(sys.modules); text = ''.join(pydocs.documents())\n" \
-              "print(hashlib.sha256(text.encode()).hexdigest(), sorted(set(sys.modules) - before))"  # fmt: skip
+              "print(hashlib.sha256(text.encode()).hexdigest(), sorted(set(sys.modules) - before))"
     first, second = (subprocess.check_output([sys.executable, "-c", program], text=True) for _ in range(2))
     assert first == second, "two runs must give the same text"
     modules = first.split(" ", 1)[1]
