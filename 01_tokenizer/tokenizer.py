@@ -18,27 +18,13 @@ import tiktoken
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "checkpoints"))
 from atomic import replacing
-from bpe_plain import merge, train_in_place
+from bpe_fast import train_fast
+from bpe_plain import merge
 from flags import UserError
+from word_patterns import PATTERNS, cut
 
 END_OF_TEXT = "<|endoftext|>"
 LARGEST_CACHE = 100_000  # words whose ids are remembered
-
-# How a text is cut into words before any pair is counted; merges never cross a cut. These are the
-# cuts of GPT-2, GPT-4 and GPT-4o (tiktoken 0.14, tiktoken_ext/openai_public.py). GPT-4o's words are
-# capitals then small letters, either of which may be missing, then perhaps a contraction.
-_CASED = r"[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}]", r"[\p{Ll}\p{Lm}\p{Lo}\p{M}]", r"(?i:'s|'t|'re|'ve|'m|'ll|'d)?"
-PATTERNS = {
-    "gpt2": r"'(?:[sdmt]|ll|ve|re)| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+",
-    "cl100k_base": (
-        r"'(?i:[sdmt]|ll|ve|re)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n]*"
-        r"|\s++$|\s*[\r\n]|\s+(?!\S)|\s"
-    ),
-    "o200k_base": (
-        r"[^\r\n\p{L}\p{N}]?%s*%s+%s|[^\r\n\p{L}\p{N}]?%s+%s*%s" % (_CASED * 2)
-        + r"|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n/]*|\s*[\r\n]+|\s+(?!\S)|\s+"
-    ),
-}
 
 
 class BPETokenizer:
@@ -73,9 +59,6 @@ class BPETokenizer:
     def end_of_text(self):
         return self.special_tokens[END_OF_TEXT]
 
-    def words(self, text):
-        return regex.findall(PATTERNS[self.pattern], text)
-
     def train(self, text_or_texts, vocab_size):
         """Learn merges until there are `vocab_size` tokens, special tokens included, or no pair is left.
 
@@ -88,9 +71,9 @@ class BPETokenizer:
         texts = [text_or_texts] if isinstance(text_or_texts, str) else text_or_texts
         word_counts = Counter()
         for text in texts:
-            word_counts.update(self.words(text))
+            word_counts.update(cut(self.pattern, text))
         word_counts = {word.encode("utf-8", errors="replace"): count for word, count in word_counts.items()}
-        self.set_merges(train_in_place(word_counts, merge_count), tuple(self.special_tokens))
+        self.set_merges(train_fast(word_counts, merge_count), tuple(self.special_tokens))
 
     def encode_word(self, word):
         """The ids of one word: its bytes, of which the pair that was learned first is merged, again and again."""
@@ -118,14 +101,14 @@ class BPETokenizer:
         for found in sorted(token for token in disallowed if token in text):
             raise ValueError(f"the text contains the special token {found!r}: allow it, or pass disallowed_special=()")
         if not allowed:
-            return [i for word in self.words(text) for i in self.encode_word(word)]
+            return [i for word in cut(self.pattern, text) for i in self.encode_word(word)]
         longest_first = sorted(allowed, key=len, reverse=True)
         ids = []
         for part in regex.split("(" + "|".join(map(regex.escape, longest_first)) + ")", text):
             if part in allowed:
                 ids.append(self.special_tokens[part])
             else:
-                ids += [i for word in self.words(part) for i in self.encode_word(word)]
+                ids += [i for word in cut(self.pattern, part) for i in self.encode_word(word)]
         return ids
 
     def decode(self, ids):

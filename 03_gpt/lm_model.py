@@ -102,27 +102,26 @@ def train_command(args):
     run = {name: getattr(args, name) for name in ("batch_size", "learning_rate", "steps", "dropout", "seed")}
     run |= {"script": "lm_model.py", "data": [len(train_tokens), len(val_tokens), int(train_tokens[:1000].sum())]}
     optimizer = trainer.make_optimizer(model, args.learning_rate)
-    first_step, history, expected = 0, [], math.log(tokenizer.vocab_size)
-    if loaded and loaded["run"] == run and loaded["step"] < args.steps:
-        first_step, history = loaded["step"], loaded["history"]
+    progress, expected = None, math.log(tokenizer.vocab_size)
+    if loaded and loaded["run"] == run and loaded["progress"]["step"] < args.steps:
+        progress = loaded["progress"]
         optimizer.load_state_dict(loaded["optimizer"])
-        checkpoint.set_random_states(loaded["random"])
-        print(f"going on with the unfinished run of {load} after step {first_step:,}")
+        print(f"going on with the unfinished run of {load} after step {progress['step']:,}")
 
     def validate(most=20_000):
         return trainer.evaluate(model, val_tokens, args.batch_size, args.block_size, dtype, most)
 
-    def save_checkpoint(step, history, random):
+    def save_checkpoint(progress):
         checkpoint.save(
-            save, "gpt", model=model.state_dict(), config=asdict(model.config), tokenizer=tokenizer.state(), step=step,
-            optimizer=optimizer.state_dict(), random=random, run=run, history=history,
+            save, "gpt", model=model.state_dict(), config=asdict(model.config), tokenizer=tokenizer.state(), run=run,
+            optimizer=optimizer.state_dict(), progress=progress,
         )
 
     print(f"loss before training {validate():.3f}, and ln(vocabulary size {tokenizer.vocab_size:,}) is {expected:.3f}")
     batches = trainer.random_batches(train_tokens, args.batch_size, args.block_size, args.seed)
     schedule = trainer.warmup_cosine(args.learning_rate, args.steps)
     history = trainer.train(
-        model, batches, optimizer, schedule, args.steps, validate, save and save_checkpoint, first_step, history, dtype
+        model, batches, optimizer, schedule, args.steps, validate, save and save_checkpoint, progress, dtype
     )
     if history is None:
         print(f"saved: -l {shown(save)} with the same text goes on" if save else "nothing was saved (-s no_save)")

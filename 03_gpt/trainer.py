@@ -13,7 +13,7 @@ from tqdm import tqdm
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "checkpoints"))
 from atomic import replacing
-from checkpoint import random_states
+from checkpoint import random_states, set_random_states
 
 matplotlib.use("Agg")  # draws files, needs no screen
 import matplotlib.pyplot as plt
@@ -79,20 +79,22 @@ def evaluate(model, tokens, batch_size, block_size, dtype=torch.float32, most=No
     return total / count if count > 0 else math.nan
 
 
-def train(model, batch, optimizer, schedule, steps, validate, save=None, first_step=0, history=(), dtype=torch.float32):
-    """Train from `first_step` to `steps`; return the history, or None when Ctrl-C ended it early.
+def train(model, batch, optimizer, schedule, steps, validate, save=None, progress=None, dtype=torch.float32):
+    """Train up to `steps`; return the history, or None when Ctrl-C ended it early.
 
     `batch(step)` gives (ids, targets), `schedule(step)` the learning rate, `validate()` a loss, and
-    `save(step, history, random)` keeps a checkpoint. The history has a row (steps done, training
-    loss since the row before, validation loss) for each tenth of the run.
+    `save(progress)` keeps a checkpoint. Progress is what a later call needs to go on as if there had
+    been no break: the steps done; the history, a row (steps done, mean training loss since the row
+    before, validation loss) for each tenth of the run; the losses since its last row; the states of
+    the random generators.
     """
     device = next(model.parameters()).device
-    history, losses = list(history), []
-    done, random, saved_at = first_step, random_states(), time.monotonic()
-    tokens_per_step = batch(first_step)[0].numel() if first_step < steps else 0
+    progress = progress or {"step": 0, "history": [], "losses": [], "random": random_states()}
+    set_random_states(progress["random"])
+    history, losses = progress["history"], progress["losses"]
+    first_step, told, saved_at = progress["step"], False, time.monotonic()
     # on a screen the line is redrawn twice a second, in a file it is written every half minute
-    bar = tqdm(total=steps * tokens_per_step, initial=done * tokens_per_step, unit=" tokens", unit_scale=True,
-               mininterval=0.5 if sys.stderr.isatty() else 30, smoothing=0.05,
+    bar = tqdm(unit=" tokens", unit_scale=True, mininterval=0.5 if sys.stderr.isatty() else 30, smoothing=0.05,
                bar_format="{desc} |{bar:20}| {rate_fmt}, {remaining} left")
     model.train()
     try:
@@ -107,35 +109,36 @@ def train(model, batch, optimizer, schedule, steps, validate, save=None, first_s
                     _, loss = model(ids[i : i + rows], targets[i : i + rows])
                     loss = loss * (len(ids[i : i + rows]) / len(ids))
                 loss.backward()
-                step_loss += loss.detach()
+                step_loss += loss.item()
             torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
             optimizer.step()
-            optimizer.zero_grad()
-            done, random = step + 1, random_states()
-
+            progress["step"], progress["random"] = step + 1, random_states()
             losses.append(step_loss)
-            if done % 10 == 0 or done in (1, steps):
-                recent = sum(losses[-10:]).item() / len(losses[-10:])
-                bar.set_description_str(f"step {done:,}/{steps:,}  loss {recent:.3f}", refresh=False)
-            bar.update(tokens_per_step)
-            if done == min(first_step + 5, steps):
-                seconds_per_step = bar.format_dict["elapsed"] / (done - first_step)
-                to_go = duration((steps - done) * seconds_per_step)
+            optimizer.zero_grad()
+
+            done = step + 1
+            bar.total = (steps - first_step) * ids.numel()
+            bar.set_description_str(f"step {done:,}/{steps:,}  loss {np.mean(losses[-10:]):.3f}", refresh=False)
+            bar.update(ids.numel())
+            elapsed = bar.format_dict["elapsed"]
+            if not told and (done == min(first_step + 5, steps) or elapsed > 20):
+                to_go = duration((steps - done) * elapsed / (done - first_step))
                 bar.write(f"about {to_go} of training to go; Ctrl-C saves and stops")
+                told = True
             if done % max(1, steps // 10) == 0 or done == steps:
-                history.append([done, sum(losses).item() / len(losses), validate()])
-                losses = []
+                history.append([done, float(np.mean(losses)), validate()])
+                losses.clear()
                 bar.write("step {:,}: training loss {:.3f}, validation loss {:.3f}".format(*history[-1]))
             elif time.monotonic() - saved_at < SAVE_EVERY:
                 continue
             if save:
-                save(done, history, random)
+                save(progress)
                 saved_at = time.monotonic()
     except KeyboardInterrupt:
         bar.close()
         if save:
-            save(done, history, random)
-        print(f"stopped after step {done:,} of {steps:,}")
+            save(progress)
+        print(f"stopped after step {progress['step']:,} of {steps:,}")
         return None
     bar.close()
     return history

@@ -8,6 +8,7 @@ import tokenizer as tokenizers
 from flags import UserError
 from for_tests import tiktoken_vocabularies
 from tokenizer import END_OF_TEXT, BPETokenizer, CharTokenizer
+from word_patterns import PATTERNS, cut
 
 TEXT = "It's 12345 o'clock, said the Cat;   the hat said NOTHING.\n\n\tÄrger über 北京 🙂!  \n" * 20
 
@@ -31,7 +32,7 @@ def openai(tmp_path_factory):
 
 def random_strings(count, seed=0):
     generator = random.Random(seed)
-    alphabet = "aB é'sT1 \n\t\r.,!ßЖ北🙂\u200d\u00a0\u0300İ" + "".join(map(chr, range(32, 127)))
+    alphabet = "aB é'sT1 \n\t\r.,!ßЖ北🙂\u200d\u00a0\u0300İſ\x1c\x1f\x85" + "".join(map(chr, range(32, 127)))
     for _ in range(count):
         yield "".join(generator.choices(alphabet, k=generator.randint(0, 40)))
 
@@ -47,13 +48,15 @@ def test_vocab_size_counts_everything(trained):
     assert max(trained.encode(TEXT)) < 297
 
 
-@pytest.mark.parametrize("pattern", ["gpt2", "cl100k_base", "o200k_base"])
+@pytest.mark.parametrize("pattern", PATTERNS)
 def test_words_are_cut_as_tiktoken_cuts_them(pattern, openai):
-    """With the bytes alone as vocabulary and merges, tiktoken's own cut shows in its tokens' borders."""
     encoding = openai(pattern)
-    cut = tokenizers.regex.compile(tokenizers.PATTERNS[pattern])
-    for text in (TEXT, *random_strings(2000)):
-        ours = [i for word in cut.findall(text) for i in encoding._encode_single_piece(word)]
+    ascii_only = (text.encode("ascii", "ignore").decode() for text in random_strings(2000, seed=1))
+    mixed = ("First line.\nSecond line: é\nThird \n Fourth\n\nFifth\x1c\x1f \n", *ascii_only, *random_strings(2000))
+    for text in (TEXT, *mixed):
+        words = cut(pattern, text)
+        assert "".join(words) == text
+        ours = [i for word in words for i in encoding._encode_single_piece(word)]
         assert ours == encoding.encode_ordinary(text), f"{pattern} cuts {text!r} elsewhere"
 
 
@@ -61,7 +64,7 @@ def test_encoding_equals_tiktokens_with_our_merges(trained):
     """tiktoken, given our vocabulary as its ranks, must give our ids."""
     ranks = {token: i for i, token in trained.vocab.items() if i < 297}
     theirs = tiktoken.Encoding(
-        "ours", pat_str=tokenizers.PATTERNS["cl100k_base"], mergeable_ranks=ranks, special_tokens=trained.special_tokens
+        "ours", pat_str=PATTERNS["cl100k_base"], mergeable_ranks=ranks, special_tokens=trained.special_tokens
     )
     for text in (TEXT, *random_strings(2000)):
         assert trained.encode(text) == theirs.encode(text)

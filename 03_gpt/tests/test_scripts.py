@@ -1,6 +1,7 @@
 """The main job and its halves, run as a reader would run them."""
 
 import math
+import os
 import re
 import signal
 import subprocess
@@ -49,8 +50,8 @@ def test_what_it_prints_and_leaves(trained):
     assert abs(before - nothing) < 0.25 and loss < before and math.isclose(math.exp(loss), perplexity, rel_tol=0.01)
     assert saved.with_suffix(".png").read_bytes()[:4] == b"\x89PNG"
     contents = checkpoint.load(saved, "gpt")
-    assert {"model", "config", "tokenizer", "step", "optimizer", "random", "run", "history"} <= contents.keys()
-    assert contents["step"] == 30 and len(contents["history"]) == 10
+    assert {"model", "config", "tokenizer", "run", "optimizer", "progress"} <= contents.keys()
+    assert contents["progress"]["step"] == 30 and len(contents["progress"]["history"]) == 10
 
 
 def test_same_seed_same_numbers(text, trained, tmp_path):
@@ -103,6 +104,7 @@ def test_ctrl_c_saves_and_l_resumes_bit_for_bit(text, tmp_path):
     process = subprocess.Popen(
         [sys.executable, str(ROOT / "03_gpt/lm_model.py"), *words],
         stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True, encoding="utf-8",
+        env={**os.environ, "PYTHONUNBUFFERED": "1"},
     )
     for line in process.stdout:
         if line.startswith("step 80:"):
@@ -110,7 +112,7 @@ def test_ctrl_c_saves_and_l_resumes_bit_for_bit(text, tmp_path):
             break
     rest = process.stdout.read()
     assert process.wait() == 130 and "saved: -l" in rest, rest
-    stopped = checkpoint.load(tmp_path / "a.pt", "gpt")["step"]
+    stopped = checkpoint.load(tmp_path / "a.pt", "gpt")["progress"]["step"]
     assert 80 <= stopped < 400 and f"stopped after step {stopped}" in rest
     out = succeed("03_gpt/lm_model.py", "-l", tmp_path / "a.pt", "-d", text)
     assert f"going on with the unfinished run of {tmp_path / 'a.pt'} after step {stopped}" in out
@@ -118,7 +120,7 @@ def test_ctrl_c_saves_and_l_resumes_bit_for_bit(text, tmp_path):
     assert after("step 400", out).splitlines()[:2] == after("step 400", straight).splitlines()[:2]
     ours, theirs = checkpoint.load(tmp_path / "a.pt", "gpt"), checkpoint.load(tmp_path / "b.pt", "gpt")
     assert all((ours["model"][name] == theirs["model"][name]).all() for name in theirs["model"])
-    assert ours["history"] == theirs["history"]
+    assert ours["progress"]["history"] == theirs["progress"]["history"]
 
 
 def test_the_reports_first_command_from_inside_the_chapter(text, tmp_path):
