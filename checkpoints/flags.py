@@ -130,9 +130,9 @@ def generation_flags(parser, prompt, max_new_tokens=120):
     group = parser.add_argument_group("generation")
     group.add_argument("-p", "--prompt", help=f"text to go on from (default: {prompt})")
     group.add_argument("-n", "--max_new_tokens", type=int, default=max_new_tokens, help="how many tokens to add")
-    group.add_argument("--temperature", type=float, default=0.8, help="0 takes the likeliest, 1 samples as learned")
+    group.add_argument("--temperature", type=float, default=0.7, help="0 takes the likeliest, 1 samples as learned")
     group.add_argument("--top_k", type=int, help="sample from the k likeliest tokens only")
-    group.add_argument("--top_p", type=float,
+    group.add_argument("--top_p", type=float, default=0.9,
                        help="sample from the likeliest tokens that hold this probability only")
 
 
@@ -142,7 +142,7 @@ def check_generation(args):
         ("max_new_tokens", args.max_new_tokens < 1, "at least 1"),
         ("temperature", not 0 <= args.temperature < math.inf, "0 or more"),
         ("top_k", args.top_k is not None and args.top_k < 1, "at least 1"),
-        ("top_p", args.top_p is not None and not 0 < args.top_p <= 1, "above 0 and at most 1"),
+        ("top_p", not 0 < args.top_p <= 1, "above 0 and at most 1"),
     ):
         if wrong:
             raise UserError(f"{name} {getattr(args, name)} must be {cure}")
