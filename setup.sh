@@ -7,7 +7,7 @@
 # in .venv. Run again it changes nothing. To undo it: rm -r .venv, or conda env remove -n llm-from-scratch
 
 _llm_setup() {
-    local here name=llm-from-scratch python candidate stamp log
+    local here name=llm-from-scratch prefix python candidate stamp log
     if [ -n "${BASH_VERSION:-}" ]; then here=${BASH_SOURCE[0]}; else eval 'here=${(%):-%x}'; fi
     here=$(CDPATH='' cd -- "$(dirname -- "$here")" && pwd) || return 1
     log=$here/.setup.log
@@ -21,8 +21,10 @@ _llm_setup() {
                 return 1
             fi
         fi
+        prefix=$CONDA_PREFIX
     else
-        if [ ! -e "$here/.venv/complete" ]; then
+        # an environment does not survive a move of its folder: one that was made elsewhere is made again
+        if [ "$(cat "$here/.venv/complete" 2>/dev/null)" != "$here" ] || ! "$here/.venv/bin/python" -c '' 2>/dev/null && ! "$here/.venv/Scripts/python.exe" -c '' 2>/dev/null; then
             for candidate in python3 python python3.14 python3.13 python3.12 python3.11 py ''; do
                 if [ -z "$candidate" ]; then
                     echo "setup.sh: no Python of version 3.11 or newer is on the PATH: install one from python.org and run it again" >&2
@@ -35,13 +37,19 @@ _llm_setup() {
                 echo "setup.sh: $candidate can't make a virtual environment: install its venv module (on Debian: apt install python3-venv), then run it again" >&2
                 return 1
             fi
-            : >"$here/.venv/complete"
+            echo "$here" >"$here/.venv/complete"
         fi
-        if [ -e "$here/.venv/Scripts/activate" ]; then . "$here/.venv/Scripts/activate"; else . "$here/.venv/bin/activate"; fi
+        prefix=$here/.venv
+        if [ -e "$prefix/Scripts/activate" ]; then . "$prefix/Scripts/activate"; else . "$prefix/bin/activate"; fi
     fi
 
-    python=$(command -v python)
-    stamp=$("$python" -c 'import sys; print(sys.prefix)')/llm-from-scratch-requirements.txt
+    # by its path, since `python` may be an alias
+    for python in "$prefix/bin/python" "$prefix/python.exe" "$prefix/Scripts/python.exe"; do [ -x "$python" ] && break; done
+    if ! "$python" -c 'import sys; sys.exit(sys.version_info < (3, 11))'; then
+        echo "setup.sh: the environment in $prefix has a Python older than 3.11: remove it and run setup.sh again" >&2
+        return 1
+    fi
+    stamp=$prefix/llm-from-scratch-requirements.txt
     if ! cmp -s "$here/requirements.txt" "$stamp"; then
         echo "setup.sh: installing the packages of requirements.txt (a few minutes the first time)"
         if ! "$python" -m pip install --retries 1 --disable-pip-version-check -r "$here/requirements.txt" 2>"$log"; then
@@ -51,7 +59,7 @@ _llm_setup() {
         cp "$here/requirements.txt" "$stamp"
     fi
     rm -f "$log"
-    echo "setup.sh: ready, $("$python" --version) in $("$python" -c 'import sys; print(sys.prefix)')"
+    echo "setup.sh: ready, $("$python" --version) in $prefix"
 }
 
 _llm_status=0

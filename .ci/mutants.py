@@ -67,9 +67,13 @@ def survives(file, line, fault, tests):
 
 def main():
     wanted = sys.argv[1] if len(sys.argv) > 1 else ""
-    survivors = []
+    survivors, sound = [], set()
     for name, mutant in MUTANTS.items():
         if wanted in name:
+            file, line, _, tests = mutant
+            if tests not in sound and not survives(file, line, line, tests):
+                sys.exit(f"{tests} fails without any fault")
+            sound.add(tests)
             lives = survives(*mutant)
             print(f"{'NOT NOTICED' if lives else 'caught'}: {name}", flush=True)
             survivors += [name] * lives

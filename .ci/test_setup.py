@@ -24,7 +24,7 @@ case "$1" in
     shell.*) cat <<'FUNCTION'
 conda() {{
     if [ "$1" = activate ]; then
-        [ -e "{envs}/$2" ] && . "{envs}/$2/bin/activate"
+        [ -e "{envs}/$2" ] && . "{envs}/$2/bin/activate" && export CONDA_PREFIX="{envs}/$2"
     else
         command conda "$@"
     fi
@@ -73,6 +73,14 @@ def test_a_second_run_changes_nothing(course):
     after = {path: path.stat().st_mtime_ns for path in course.rglob("*") if "__pycache__" not in path.parts}
     changed = {path for path in before if path.is_file() and after.get(path) != before[path]}
     assert before.keys() == after.keys() and not changed
+
+
+def test_an_alias_and_a_moved_folder(course, tmp_path):
+    process = shell("bash", f"shopt -s expand_aliases; alias python=python3\nsource ./setup.sh; {AFTERWARDS}", course)
+    assert "status 0" in process.stdout and process.stderr == "", process.stderr
+    shutil.copytree(course, tmp_path / "moved", symlinks=True)
+    process = shell("bash", f"source ./setup.sh; {AFTERWARDS}", tmp_path / "moved")
+    assert process.stdout.splitlines()[-2:] == ["status 0", str(tmp_path / "moved" / ".venv")], process.stdout
 
 
 def test_with_shell_options_of_the_careful(course):

@@ -20,7 +20,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "data"))
 import corpora
 from download import checksum
 from flags import CHECKPOINTS, Parser, UserError, run, shown
-from tokenizer import END_OF_TEXT, BPETokenizer, CharTokenizer, load_tokenizer
+from tokenizer import END_OF_TEXT, BPETokenizer, CharTokenizer, from_state, load_tokenizer
 
 VOCAB_SIZE = 2048  # of a tokenizer that is trained because there is none yet
 TRAINED_ON = 20_000_000  # characters of text are enough to learn merges from
@@ -126,8 +126,9 @@ def ensure_tokens(data, tokenizer):
 
 def read_meta(folder):
     try:
-        return json.loads((Path(folder) / "meta.json").read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
+        meta = json.loads((Path(folder) / "meta.json").read_text(encoding="utf-8"))
+        return {**meta, "tokenizer": dict(meta["tokenizer"]), "dtype": np.dtype(meta["dtype"]).name}
+    except (OSError, ValueError, KeyError, TypeError) as error:
         raise UserError(f"{folder} holds no prepared tokens: make them with 01_tokenizer/prepare.py") from error
 
 
@@ -140,6 +141,28 @@ def open_tokens(folder):
             raise UserError(f"{path} has not the {count:,} tokens of meta.json: delete {folder} and prepare it again")
         arrays.append(np.memmap(path, dtype=meta["dtype"], mode="r") if count else np.empty(0, meta["dtype"]))
     return *arrays, meta
+
+
+def choose_tokenizer(args, state=None, source=None):
+    """The tokenizer of a checkpoint or prepared folder if there is one, else what -t and -m name."""
+    if state is None:
+        return ensure_tokenizer(args.tokenizer, args.tokenizer_model, args.data)
+    kind, model = args.typed.get("tokenizer", state["kind"]), args.typed.get("tokenizer_model")
+    if kind != state["kind"] or (model and ensure_tokenizer(kind, model, args.data).state() != state):
+        raise UserError(f"-t and -m contradict {source}, which has a {state['kind']}: leave them out")
+    return from_state(state)
+
+
+def open_data(args, state=None, source=None):
+    """The tokenizer, training tokens and validation tokens that the flags (and a checkpoint's state) mean."""
+    if is_prepared(args.data):
+        prepared = read_meta(args.data)["tokenizer"]
+        if state not in (None, prepared):
+            raise UserError(f"{args.data} was prepared with another tokenizer than {source}: prepare it with that one")
+        state, source = prepared, args.data
+    tokenizer = choose_tokenizer(args, state, source)
+    train_tokens, val_tokens, _ = open_tokens(ensure_tokens(args.data, tokenizer))
+    return tokenizer, train_tokens, val_tokens
 
 
 def main():

@@ -147,7 +147,10 @@ class CharTokenizer:
 
     def __init__(self, text_or_texts):
         texts = [text_or_texts] if isinstance(text_or_texts, str) else text_or_texts
-        self.characters = sorted(set().union(*texts))
+        seen = set()
+        for text in texts:
+            seen.update(text)
+        self.characters = sorted(seen)
         self.ids = {character: i for i, character in enumerate(self.characters)}
         self.end_of_text = len(self.characters)
         self.vocab_size = len(self.characters) + 1

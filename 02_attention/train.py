@@ -11,8 +11,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "01_tokenizer"))
 import checkpoint
 import flags
 from one_block import OneBlockModel
-from prepare import ensure_tokenizer, ensure_tokens, open_tokens
-from tokenizer import from_state
+from prepare import open_data
 
 
 def random_batch(tokens, batch_size, block_size, generator):
@@ -37,11 +36,7 @@ def main():
 
     torch.manual_seed(args.seed)
     generator = np.random.default_rng(args.seed)
-    if loaded:
-        tokenizer = from_state(loaded["tokenizer"])
-    else:
-        tokenizer = ensure_tokenizer(args.tokenizer, args.tokenizer_model, args.data)
-    train_tokens, val_tokens, _ = open_tokens(ensure_tokens(args.data, tokenizer))
+    tokenizer, train_tokens, val_tokens = open_data(args, loaded and loaded["tokenizer"], load)
     if min(len(train_tokens), len(val_tokens)) <= args.block_size:
         raise flags.UserError(f"{args.data} is too short for a block_size of {args.block_size}: give a longer text")
     config = {"vocab_size": tokenizer.vocab_size, "embedding_size": args.embedding_size,
@@ -73,7 +68,7 @@ def main():
         optimizer.step()
 
     if save:
-        run = {name: getattr(args, name) for name in ("batch_size", "learning_rate", "steps", "dropout")}
+        run = {name: getattr(args, name) for name in ("batch_size", "learning_rate", "steps", "dropout", "seed")}
         weights = model.state_dict()
         checkpoint.save(save, "one_block", model=weights, config=config, tokenizer=tokenizer.state(), run=run)
         print(f"checkpoint {flags.shown(save)}")

@@ -14,6 +14,7 @@ from dataclasses import asdict
 from pathlib import Path
 
 import torch
+from filelock import FileLock
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "checkpoints"))
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "01_tokenizer"))
@@ -23,8 +24,7 @@ import sampling
 import trainer
 from flags import UserError, shown
 from gpt import GPT, GPTConfig
-from prepare import ensure_tokenizer, ensure_tokens, is_prepared, open_tokens, read_meta
-from tokenizer import from_state
+from prepare import choose_tokenizer, open_data
 
 DEFAULT_CHECKPOINT = flags.CHECKPOINTS / "03_gpt.pt"
 NUMBERS = {
@@ -41,28 +41,6 @@ def training_arguments(description):
     parser = flags.Parser(description, epilog=DIFFERENCES)
     flags.training_flags(parser, save="checkpoints/03_gpt.pt", **NUMBERS)
     return parser
-
-
-def choose_tokenizer(args, state=None, source=None):
-    """The tokenizer of a checkpoint or prepared folder if there is one, else what -t and -m name."""
-    if state is None:
-        return ensure_tokenizer(args.tokenizer, args.tokenizer_model, args.data)
-    kind, model = args.typed.get("tokenizer", state["kind"]), args.typed.get("tokenizer_model")
-    if kind != state["kind"] or (model and ensure_tokenizer(kind, model, args.data).state() != state):
-        raise UserError(f"-t and -m contradict {source}, which has a {state['kind']}: leave them out")
-    return from_state(state)
-
-
-def open_data(args, state=None, source=None):
-    """The tokenizer, training tokens and validation tokens that the flags (and a checkpoint's state) mean."""
-    if is_prepared(args.data):
-        prepared = read_meta(args.data)["tokenizer"]
-        if state not in (None, prepared):
-            raise UserError(f"{args.data} was prepared with another tokenizer than {source}: prepare it with that one")
-        state, source = prepared, args.data
-    tokenizer = choose_tokenizer(args, state, source)
-    train_tokens, val_tokens, _ = open_tokens(ensure_tokens(args.data, tokenizer))
-    return tokenizer, train_tokens, val_tokens
 
 
 def build(args, vocab_size, loaded=None):
@@ -100,11 +78,16 @@ def train_command(args):
 
     # what must be equal for training to go on where it stopped
     run = {name: getattr(args, name) for name in ("batch_size", "learning_rate", "steps", "dropout", "seed")}
-    run |= {"script": "lm_model.py", "data": [len(train_tokens), len(val_tokens), int(train_tokens[:1000].sum())]}
+    run |= {"data": [len(train_tokens), len(val_tokens), int(train_tokens[:1000].sum())]}
     optimizer = trainer.make_optimizer(model, args.learning_rate)
     progress, expected = None, math.log(tokenizer.vocab_size)
-    if loaded and loaded["run"] == run and loaded["progress"]["step"] < args.steps:
-        progress = loaded["progress"]
+    if loaded and loaded["progress"]["step"] < loaded["run"]["steps"]:
+        others = [name for name in run if loaded["run"][name] != run[name]]
+        if others and save == load:
+            raise UserError(f"{load} holds an unfinished run with other {', '.join(others)}: repeat these to go on with"
+                            " it, or save a new run elsewhere with -s")
+        progress = None if others else loaded["progress"]
+    if progress:
         optimizer.load_state_dict(loaded["optimizer"])
         print(f"going on with the unfinished run of {load} after step {progress['step']:,}")
 
@@ -127,7 +110,8 @@ def train_command(args):
         print(f"saved: -l {shown(save)} with the same text goes on" if save else "nothing was saved (-s no_save)")
         return None
     final = validate(most=None)
-    print(f"validation loss {final:.3f}, perplexity {math.exp(final):.1f} on all {len(val_tokens):,} validation tokens")
+    perplexity = math.exp(min(final, 700))
+    print(f"validation loss {final:.3f}, perplexity {perplexity:.1f} on all {len(val_tokens):,} validation tokens")
     if save:
         curve = save.with_suffix(".png")
         if history:
@@ -138,17 +122,22 @@ def train_command(args):
 
 def ensure_model():
     """The path of the default checkpoint; if there is none, it is trained now, with the default numbers."""
-    if not DEFAULT_CHECKPOINT.exists():
-        print(f"no {shown(DEFAULT_CHECKPOINT)} yet: training the default model first")
-        if train_command(training_arguments("").parse([])) is None:
-            sys.exit(130)
+    with FileLock(f"{DEFAULT_CHECKPOINT}.lock"):
+        if not DEFAULT_CHECKPOINT.exists():
+            print(f"no {shown(DEFAULT_CHECKPOINT)} yet: training the default model first")
+            if train_command(training_arguments("").parse([])) is None:
+                sys.exit(130)
     return DEFAULT_CHECKPOINT
 
 
 def load_model(args):
     """(model, dtype, tokenizer) of the checkpoint that -l names. Raises UserError if there is no such checkpoint."""
     loaded = checkpoint.load(args.load_model, "gpt")
-    tokenizer = from_state(loaded["tokenizer"])
+    flags.take_numbers(args, loaded["config"], {}, args.load_model)
+    tokenizer = choose_tokenizer(args, loaded["tokenizer"], args.load_model)
+    step, steps = loaded["progress"]["step"], loaded["run"]["steps"]
+    if step < steps:
+        print(f"{args.load_model} is unfinished: step {step:,} of {steps:,}")
     return *build(args, tokenizer.vocab_size, loaded), tokenizer
 
 
@@ -185,10 +174,9 @@ def main():
     if args.no_train:
         if args.load_model == "untrained":
             raise UserError("--no_train needs a model: name a checkpoint with -l")
-        loaded = checkpoint.load(args.load_model, "gpt")
-        flags.take_numbers(args, loaded["config"], loaded["run"], args.load_model)
-        tokenizer, _, val_tokens = open_data(args, loaded["tokenizer"], args.load_model)
-        model, dtype = build(args, tokenizer.vocab_size, loaded)
+        model, dtype, tokenizer = load_model(args)
+        if args.prompt is None:
+            _, _, val_tokens = open_data(args, tokenizer.state(), args.load_model)
     else:
         trained = train_command(args)
         if trained is None:

@@ -2,6 +2,7 @@
 
 import contextlib
 import math
+import signal
 import sys
 import time
 from pathlib import Path
@@ -14,6 +15,7 @@ from tqdm import tqdm
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "checkpoints"))
 from atomic import replacing
 from checkpoint import random_states, set_random_states
+from flags import UserError
 
 matplotlib.use("Agg")  # draws files, needs no screen
 import matplotlib.pyplot as plt
@@ -97,7 +99,7 @@ def train(model, batch, optimizer, schedule, steps, validate, save=None, progres
     bar = tqdm(unit=" tokens", unit_scale=True, mininterval=0.5 if sys.stderr.isatty() else 30, smoothing=0.05,
                bar_format="{desc} |{bar:20}| {rate_fmt}, {remaining} left")
     model.train()
-    try:
+    with interrupts() as interrupted:
         for step in range(first_step, steps):
             for group in optimizer.param_groups:
                 group["lr"] = schedule(step)
@@ -110,6 +112,8 @@ def train(model, batch, optimizer, schedule, steps, validate, save=None, progres
                     loss = loss * (len(ids[i : i + rows]) / len(ids))
                 loss.backward()
                 step_loss += loss.item()
+            if not math.isfinite(step_loss):
+                raise UserError(f"the loss is {step_loss} at step {step + 1:,}: try a smaller learning_rate")
             torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
             optimizer.step()
             progress["step"], progress["random"] = step + 1, random_states()
@@ -129,19 +133,35 @@ def train(model, batch, optimizer, schedule, steps, validate, save=None, progres
                 history.append([done, float(np.mean(losses)), validate()])
                 losses.clear()
                 bar.write("step {:,}: training loss {:.3f}, validation loss {:.3f}".format(*history[-1]))
-            elif time.monotonic() - saved_at < SAVE_EVERY:
+            elif time.monotonic() - saved_at < SAVE_EVERY and not interrupted:
                 continue
             if save:
                 save(progress)
                 saved_at = time.monotonic()
-    except KeyboardInterrupt:
-        bar.close()
-        if save:
-            save(progress)
+            if interrupted:
+                break
+    bar.close()
+    if progress["step"] < steps:
         print(f"stopped after step {progress['step']:,} of {steps:,}")
         return None
-    bar.close()
     return history
+
+
+@contextlib.contextmanager
+def interrupts():
+    """Let Ctrl-C wait: yields a list that is empty until the first one. A second one acts at once."""
+    caught, usual = [], signal.getsignal(signal.SIGINT)
+
+    def note(number, frame):
+        caught.append(number)
+        signal.signal(signal.SIGINT, usual)
+        print("\nstopping after this step (Ctrl-C again: now, without saving)", file=sys.stderr)
+
+    signal.signal(signal.SIGINT, note)
+    try:
+        yield caught
+    finally:
+        signal.signal(signal.SIGINT, usual)
 
 
 def duration(seconds):

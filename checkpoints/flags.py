@@ -56,6 +56,8 @@ class Parser(argparse.ArgumentParser):
         args.typed = {name: getattr(args, name) for name in self.checkpointed if getattr(args, name) is not None}
         for name, default in self.checkpointed.items():
             setattr(args, name, args.typed.get(name, default))
+        if not 0 <= getattr(args, "seed", 0) < 2**63:
+            self.error(f"seed {args.seed} must be 0 or more, and less than 2^63")
         return args
 
 
@@ -71,10 +73,14 @@ def fail(message):
 
 def run(main):
     """Call a script's main(); the user's own mistakes end in one line and exit status 2."""
+    for stream in (sys.stdout, sys.stderr):
+        stream.reconfigure(errors="replace")  # a console that lacks a character shows a question mark
     try:
         main()
     except UserError as error:
         fail(" ".join(str(error).split()))
+    except OSError as error:
+        fail(f"{error.strerror or error}: {error.filename or 'no file'}; check that it can be read and written")
     except KeyboardInterrupt:
         print(f"\n{Path(sys.argv[0]).name}: stopped", file=sys.stderr)
         sys.exit(130)
@@ -103,7 +109,7 @@ def training_flags(parser, tokenizer="tokenizer", data="pydocs", save="no file",
     for name, default in numbers.items():
         kind, meaning = NUMBERS[name]
         group.add_argument(name, nargs="?", type=kind, help=f"{meaning} (default: {default})")
-    parser.checkpointed = {"tokenizer": tokenizer, "tokenizer_model": None, **numbers}
+    parser.checkpointed |= {"tokenizer": tokenizer, "tokenizer_model": None, **numbers}
 
 
 def true_or_false(word):
@@ -122,7 +128,8 @@ def machine_flags(parser):
     group.add_argument("--device", default="auto", help="auto is cuda, else mps, else cpu")
     group.add_argument("--dtype", choices=["auto", "float32", "bfloat16"], default="auto",
                        help="auto is bfloat16 where the hardware multiplies it faster")
-    group.add_argument("--seed", type=int, default=1337, help="the same seed gives the same numbers")
+    group.add_argument("--seed", type=int, help="the same seed gives the same numbers (default: 1337)")
+    parser.checkpointed["seed"] = 1337
 
 
 def generation_flags(parser, prompt, max_new_tokens=120):
@@ -166,7 +173,7 @@ def take_numbers(args, config, run, path):
         if args.typed.get(name, config[name]) != config[name]:
             raise UserError(f"{name} {args.typed[name]} contradicts {path}, which has {config[name]}: leave it out")
         setattr(args, name, config[name])
-    for name in NUMBERS.keys() & run.keys():
+    for name in (NUMBERS.keys() | {"seed"}) & run.keys():
         setattr(args, name, args.typed.get(name, run[name]))
 
 
@@ -182,8 +189,13 @@ def checkpoint_paths(args, default):
             raise UserError(f"no checkpoint {load}: to begin a new one there add '-s {load}', else leave out -l")
         print(f"{load} does not exist yet: starting untrained")
         load = None
-    if save and save.is_dir():
-        raise UserError(f"{save} is a folder: give -s the name of a file in it")
+    if save:  # better now than after an hour of training
+        try:
+            save.parent.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise UserError(f"can't write to {save}: {error.strerror}; give another path with -s") from error
+        if save.is_dir() or not os.access(save.parent, os.W_OK):
+            raise UserError(f"can't write to {save}: give -s the name of a file in a folder that can be written to")
     return load, save
 
 

@@ -23,7 +23,7 @@ from filelock import FileLock
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "checkpoints"))
 import pydocs
 from atomic import replacing
-from download import copy, download
+from download import check, copy, download
 from flags import Parser, UserError, run, shown
 
 DATA = Path(__file__).resolve().parent
@@ -37,24 +37,28 @@ TEXT_FILES = (".txt", ".md", ".rst")
 def clean_wikitext(lines):
     """Undo what the makers of WikiText did to numbers and rare words: "1 @,@ 000 <unk>" -> "1,000 [...]"."""
     for line in lines:
-        yield re.sub(r" @(.)@ ", r"\1", line).replace("<unk>", "[...]").lstrip(" ")
+        yield re.sub(r" @(.)@ ", r"\1", line).replace("<unk>", "[...]").strip(" \n") + "\n"
 
 
 def clean_gutenberg(lines):
     """Leave out Project Gutenberg's licence, above "*** START OF" and below "*** END OF"."""
-    head = []
+    head, book = [], False  # the lines so far, while they may be a licence; whether a book has begun
     for line in lines:
-        if line.startswith("*** END OF"):
-            break
-        if line.startswith("*** START OF"):
-            head = None
-        elif head is None or len(head) == 1000:  # past the licence; it never takes 1,000 lines
-            yield from head or ()
-            head = None
+        marker = re.match(r"\*\*\* ?(START|END) OF (THE|THIS) PROJECT GUTENBERG", line)
+        if marker and marker[1] == "START":
+            head, book = None, True
+        elif marker and book:
+            head = []  # the licence's end, and perhaps the next book's head
+        elif head is None:
             yield line
+        elif len(head) == 1000 and not book:  # no licence is as long as that
+            yield from head
+            yield line
+            head = None
         else:
             head.append(line)
-    yield from head or ()
+    if head and not book:
+        yield from head
 
 
 # ---- reading: a path in, pieces of text out, END_OF_TEXT after each document
@@ -75,7 +79,7 @@ def in_pieces(lines):
     """
     piece, size = [], 0
     for line in lines:
-        if size >= PIECE and piece[-1][-2:-1].strip() and line[0].isascii() and line[0].isalpha():
+        if size >= PIECE and piece[-1][-2:-1].strip() and line[0].isalpha():
             yield "".join(piece)
             piece, size = [], 0
         piece.append(line)
@@ -124,10 +128,13 @@ def read_archive(path):
                 elif member.isfile() and member.name.endswith((".xz", ".tar", ".gz")):
                     yield from texts(io.BytesIO(archive.extractfile(member).read()))
 
-    with open(path, "rb") as file:
-        for text in texts(file):
-            yield text.strip() + "\n"
-            yield END_OF_TEXT
+    try:
+        with open(path, "rb") as file:
+            for text in texts(file):
+                yield text.strip() + "\n"
+                yield END_OF_TEXT
+    except (tarfile.TarError, EOFError) as error:
+        raise UserError(f"{path} is damaged or no archive: delete it and try again") from error
 
 
 # ---- the table
@@ -214,19 +221,23 @@ def ensure_file(name, source, mirror=None):
     else:
         archive = DATA / name / CORPORA[name].archive.rpartition("/")[2]
         download(CORPORA[name].archive, archive)
-        extract(archive, source.file, path)
+        extract(archive, source, path)
     return path
 
 
-def extract(archive, wanted, path):
-    """Take from a tar the one file whose name ends in `wanted`, to `path`: no other path is ever written."""
-    with tarfile.open(archive) as tar:
-        for member in tar:
-            if member.isfile() and member.name.endswith(f"/{wanted}"):
-                with replacing(path) as beside:
-                    beside.write_bytes(tar.extractfile(member).read())
-                return
-    raise UserError(f"{archive} has no {wanted}: delete it and try again, or name another source with --mirror")
+def extract(archive, source, path):
+    """Take from a tar the one file whose name ends as the source's, to `path`: no other path is ever written."""
+    try:
+        with tarfile.open(archive) as tar:
+            for member in tar:
+                if member.isfile() and member.name.endswith(f"/{source.file}"):
+                    with replacing(path) as beside:
+                        beside.write_bytes(tar.extractfile(member).read())
+                        check(beside, f"{source.file} in {archive}", source.sha256, source.size)
+                    return
+    except tarfile.TarError as error:
+        raise UserError(f"{archive} is damaged or no archive: delete it and try again") from error
+    raise UserError(f"{archive} has no {source.file}: delete it and try again, or name another source with --mirror")
 
 
 def ensure_pydocs():

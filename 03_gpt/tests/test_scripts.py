@@ -81,6 +81,8 @@ def test_no_train_in_every_spelling(text, trained):
     saved, _ = trained
     common = ("03_gpt/lm_model.py", "-l", saved, "-d", text, "-s", "no_save", "-n", 10)
     before = saved.read_bytes()
+    out = succeed("03_gpt/lm_model.py", "-l", saved, "--no_train", "-p", "First", "-n", 5)
+    assert "pydocs" not in out, "a prompt needs no text to be found in"
     outs = [
         succeed(*common, *words)
         for words in (("--no_train",), ("--no_train", *SMALL), (*SMALL, "--no_train", "True"), ("--no_train=True", 16))
@@ -99,7 +101,7 @@ def test_a_finished_run_goes_on_from_its_weights(text, trained, tmp_path):
 
 @pytest.mark.skipif(sys.platform == "win32", reason="missing hardware: Windows can't send a Ctrl-C to one process")
 def test_ctrl_c_saves_and_l_resumes_bit_for_bit(text, tmp_path):
-    numbers = (16, 4, 16, 3e-3, 400, 2, 2, 0.1)
+    numbers = (16, 4, 16, 3e-3, 400, 2, 2, 0.1, "--seed", 7)
     words = ["-t", "char", "-d", str(text), "-s", str(tmp_path / "a.pt"), *map(str, numbers)]
     process = subprocess.Popen(
         [sys.executable, str(ROOT / "03_gpt/lm_model.py"), *words],
@@ -114,6 +116,8 @@ def test_ctrl_c_saves_and_l_resumes_bit_for_bit(text, tmp_path):
     assert process.wait() == 130 and "saved: -l" in rest, rest
     stopped = checkpoint.load(tmp_path / "a.pt", "gpt")["progress"]["step"]
     assert 80 <= stopped < 400 and f"stopped after step {stopped}" in rest
+    assert "other data" in refuse("03_gpt/lm_model.py", "-l", tmp_path / "a.pt", "-d", shared("gsm8k/LICENSE"))
+    assert f"step {stopped} of 400" in succeed("03_gpt/infer.py", "-l", tmp_path / "a.pt", "-n", 2)
     out = succeed("03_gpt/lm_model.py", "-l", tmp_path / "a.pt", "-d", text)
     assert f"going on with the unfinished run of {tmp_path / 'a.pt'} after step {stopped}" in out
     straight = succeed("03_gpt/lm_model.py", "-t", "char", "-d", text, "-s", tmp_path / "b.pt", *numbers)
@@ -142,14 +146,13 @@ def test_the_reports_second_command_fits_in_6_gb(text, tmp_path):
     short = tmp_path / "short.txt"
     short.write_text(text.read_text(encoding="utf-8")[:20_000], encoding="utf-8")
     words = ["-t", "tiktoken", "-m", "o200k_base", "-s", "no_save", "-d", short, "-n", 2]
-    before = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss
     out = succeed(
         "03_gpt/lm_model.py", *words, 384, 32, 256, "3e-4", 1, 6, 6, 0.2,
         **tiktoken_vocabularies(tmp_path), PYTHONUNBUFFERED="1",
     )
     peak = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
     assert "87,553,152 parameters" in out and "step 1:" in out
-    assert before < 6e6 and peak < 6e9, f"peak memory {peak / 1e9:.1f} GB: are the logits held all at once?"
+    assert peak < 6e9, f"peak memory {peak / 1e9:.1f} GB: are the logits held all at once?"
 
 
 def test_mistakes_end_in_one_line_with_the_cure(text, trained, tmp_path):
@@ -168,6 +171,10 @@ def test_mistakes_end_in_one_line_with_the_cure(text, trained, tmp_path):
     assert "add '-s nowhere.pt'" in refuse(script, "-l", "nowhere.pt")
     assert "name a checkpoint with -l" in refuse(script, "--no_train")
     assert "damaged or no checkpoint" in refuse("03_gpt/infer.py", "-l", text)
+    assert "seed -1 must be" in refuse(script, "--seed", -1)
+    assert "can't write to" in refuse(script, "-s", tmp_path / "short.txt" / "x.pt")
+    words = ("-t", "char", "-d", text, "-s", "no_save", 16, 4, 16, 1e30, 30, 2, 2)
+    assert "smaller learning_rate" in refuse(script, *words)
     assert "steps 0 must be more than 0" in refuse(script, 16, 4, 16, 3e-3, 0)
     assert "none of the" in refuse("03_gpt/infer.py", "ß", "-l", saved)
     assert "no device 'gpu'" in refuse(script, "--device", "gpu", "-d", text, "-t", "char", *SMALL)

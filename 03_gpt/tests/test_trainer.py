@@ -2,12 +2,14 @@
 
 import copy
 import math
+import signal
 
 import numpy as np
 import pytest
 import sampling
 import torch
 import trainer
+from flags import UserError
 from gpt import GPT, GPTConfig
 
 TOKENS = np.random.default_rng(0).integers(20, size=500).astype(np.uint16)
@@ -80,21 +82,29 @@ def test_ctrl_c_saves_and_the_run_goes_on_bit_for_bit():
 
     def batch(step):
         if step == 7 and "going on" not in kept:
-            torch.rand(3)  # what an unfinished step has drawn already must not matter
-            raise KeyboardInterrupt
+            signal.raise_signal(signal.SIGINT)
         return batches(step)
 
     def save(progress):
         kept["progress"] = copy.deepcopy(progress)
 
     assert run(broken, 20, optimizer=optimizer, batch=batch, save=save) is None
-    assert kept["progress"]["step"] == 7 and len(kept["progress"]["history"]) == 3
+    assert kept["progress"]["step"] == 8 and len(kept["progress"]["history"]) == 4, "is the begun step finished?"
     kept["going on"] = True
     torch.manual_seed(99)
     history = run(broken, 20, optimizer=optimizer, batch=batch, progress=kept["progress"])
     assert history == expected
     for ours, theirs in zip(broken.parameters(), straight.parameters()):
         assert torch.equal(ours, theirs)
+
+
+def test_a_loss_that_is_no_number_stops_before_it_reaches_the_weights():
+    model = make()
+    model.norm.weight.data[0] = math.nan
+    before = model.token_embedding.weight.clone()
+    with pytest.raises(UserError, match="learning_rate"):
+        run(model, 3)
+    assert torch.equal(model.token_embedding.weight, before)
 
 
 def test_decay_acts_on_matrices_only():

@@ -24,7 +24,7 @@ def home(tmp_path, monkeypatch):
 @pytest.mark.parametrize(("name", "characters", "documents", "begins"), [
     ("tinyshakespeare", 1_115_394, 1, "First Citizen:\nBefore we proceed"),
     ("tinystories", None, 2317, "One day, a little girl named Lily"),
-    ("wikitext-2/valid.txt", None, 1, "\n= Homarus gammarus ="),
+    ("wikitext-2/valid.txt", None, 1, "\n= Homarus gammarus =\n"),
     ("gsm8k", None, 7473, "Question: Natalia sold clips to 48 of her friends"),
     ("gsm8k/test.jsonl", None, 1319, "Question: Janet"),
     ("mmlu", None, 100, "Question: "),
@@ -68,6 +68,13 @@ def test_archives(home, tmp_path, monkeypatch):
     assert not (home.parent / "evil.txt").exists() and not (home / "evil.txt").exists()
     with pytest.raises(UserError, match="has no"):
         corpora.load("mmlu/dev/college_mathematics_dev.csv")
+    name = "mmlu/test/formal_logic_test.csv"
+    wrong = tar({"data/test/formal_logic_test.csv": b"x"}, "w")
+    for content, complaint in ((wrong, "bytes instead"), (b"<html>", "damaged")):
+        (home / "mmlu" / "data.tar").write_bytes(content)
+        with pytest.raises(UserError, match=complaint):
+            corpora.load(name)
+        assert not (home / name).exists()
 
     inner = tar({"one.txt": "première page".encode(), "two.txt": b"second page\n\n"}, "w:xz")
     (home / "openwebtext").mkdir()
@@ -78,8 +85,12 @@ def test_archives(home, tmp_path, monkeypatch):
 def test_cleaning():
     lines = ["a 1 @,@ 000 @-@ metre <unk> .\n"]
     assert list(corpora.clean_wikitext(lines)) == ["a 1,000-metre [...] .\n"]
-    book = ["Licence\n", "*** START OF THE EBOOK\n", "Call me\n", "Ishmael.\n", "*** END OF IT\n", "small print\n"]
-    assert list(corpora.clean_gutenberg(book)) == ["Call me\n", "Ishmael.\n"]
+    assert list(corpora.clean_wikitext([" = Title = \n"])) == ["= Title =\n"]
+    start, end = "*** START OF THE PROJECT GUTENBERG EBOOK\n", "*** END OF THIS PROJECT GUTENBERG EBOOK\n"
+    book = ["Licence\n", start, "Call me\n", "Ishmael.\n", end, "small print\n"]
+    assert list(corpora.clean_gutenberg(book * 2)) == ["Call me\n", "Ishmael.\n"] * 2
+    for other in (["my log\n", "*** END OF PHASE 1\n", "rest\n"], ["a\n", end, "b\n"]):
+        assert "".join(corpora.clean_gutenberg(other)).startswith(other[0]), "that was no book's head"
     plain = [f"{i}\n" for i in range(3000)]
     assert list(corpora.clean_gutenberg(plain)) == plain and list(corpora.clean_gutenberg(plain[:5])) == plain[:5]
 
@@ -91,6 +102,11 @@ def test_pieces_join_to_the_text(home, tmp_path, monkeypatch):
     path.write_text(text, encoding="utf-8")
     pieces = list(corpora.pieces(path))
     assert pieces[-1] == END_OF_TEXT and "".join(pieces[:-1]) == text and len(pieces) > 10
+    path.write_text("Строка текста\n" * 200, encoding="utf-8")
+    assert max(map(len, corpora.pieces(path))) < 200
+    corpora.find("wikitext-2/valid.txt", str(shared("MANIFEST.md").parent))
+    monkeypatch.setattr(corpora, "PIECE", 10_000)
+    assert max(map(len, corpora.pieces("wikitext-2/valid.txt"))) < 40_000
 
 
 def test_texts_of_ones_own(home, tmp_path):
