@@ -116,7 +116,8 @@ def test_ctrl_c_saves_and_l_resumes_bit_for_bit(text, tmp_path):
     assert process.wait() == 130 and "saved: -l" in rest, rest
     stopped = checkpoint.load(tmp_path / "a.pt", "gpt")["progress"]["step"]
     assert 80 <= stopped < 400 and f"stopped after step {stopped}" in rest
-    assert "other data" in refuse("03_gpt/lm_model.py", "-l", tmp_path / "a.pt", "-d", shared("gsm8k/LICENSE"))
+    (tmp_path / "part.txt").write_text(text.read_text(encoding="utf-8")[:100_000], encoding="utf-8")
+    assert "other data" in refuse("03_gpt/lm_model.py", "-l", tmp_path / "a.pt", "-d", tmp_path / "part.txt")
     assert f"step {stopped} of 400" in succeed("03_gpt/infer.py", "-l", tmp_path / "a.pt", "-n", 2)
     out = succeed("03_gpt/lm_model.py", "-l", tmp_path / "a.pt", "-d", text)
     assert f"going on with the unfinished run of {tmp_path / 'a.pt'} after step {stopped}" in out
