@@ -99,7 +99,7 @@ def train(model, batch, optimizer, schedule, steps, validate, save=None, progres
     bar = tqdm(unit=" tokens", unit_scale=True, mininterval=0.5 if sys.stderr.isatty() else 30, smoothing=0.05,
                bar_format="{desc} |{bar:20}| {rate_fmt}, {remaining} left")
     model.train()
-    with interrupts() as interrupted:
+    with bar, interrupts() as interrupted:
         for step in range(first_step, steps):
             for group in optimizer.param_groups:
                 group["lr"] = schedule(step)
@@ -140,7 +140,6 @@ def train(model, batch, optimizer, schedule, steps, validate, save=None, progres
                 saved_at = time.monotonic()
             if interrupted:
                 break
-    bar.close()
     if progress["step"] < steps:
         print(f"stopped after step {progress['step']:,} of {steps:,}")
         return None
