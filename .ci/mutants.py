@@ -52,7 +52,7 @@ def survives(file, line, fault, tests):
     """Whether the tests still pass with the fault in."""
     with tempfile.TemporaryDirectory() as folder:
         copy = Path(folder) / "course"
-        shutil.copytree(ROOT, copy, ignore=shutil.ignore_patterns(".git", ".venv", "*.pt", "*.bin", "__pycache__"))
+        shutil.copytree(ROOT, copy, ignore=shutil.ignore_patterns(".git", ".venv", "prepared", "*.pt", "__pycache__"))
         text = (copy / file).read_text(encoding="utf-8")
         if text.count(line) != 1:
             sys.exit(f"{file} has {text.count(line)} times the line {line!r}: bring .ci/mutants.py up to date")
