@@ -1,76 +1,66 @@
 """The byte-pair encoding that the course uses: the merges of bpe_plain.py, as fast as a Rust trainer.
 
-A word is a str with one character per token id, so that Python's own `split` finds and `join` merges
-a pair at the speed of C, and a pair is a str of two such characters, of which the smallest is the
-one with the smallest (left id, right id).
+Four ideas: the first merges, which have the most places, are made in an array (token_array.py); later
+a word is a str with one character per token id, so that Python's own `partition` and `+` merge a pair
+at the speed of C; a pair is one number, and so is its entry in the heap; and the heap holds only the
+common pairs, until no one of them is left.
 """
 
+import gc
 import heapq
 from collections import Counter
+from itertools import chain
 
 import numpy as np
+from token_array import BOUNDARY, RIGHT, SHIFT, TokenArray
+
+MERGES_IN_ARRAY = 300  # later ones have few places each, and strings are faster
+LONG = 1000  # bytes; longer words stay in an array, since a str is copied whole for each merge
+BETWEEN = chr(0x10FFFF)  # no token: it stands between words
+ENTRY = 2 * SHIFT  # a heap entry is one number, pair - (count << ENTRY): the commonest pair is the smallest
 
 
-def first_counts(words, occurrences):
-    """Count the pairs of words that are still bytes: ({pair: count}, {pair: [indices of words]}).
+class TokenStrings:
+    """Words as strings with one character per token id, and for each pair the words that contain it."""
 
-    All words stand in one array, with the boundaries between them left out.
-    """
-    lengths = np.fromiter(map(len, words), np.int64, len(words))
-    text = np.frombuffer(b"".join(words), np.uint8).astype(np.uint16)
-    owner = np.repeat(np.arange(len(words), dtype=np.int32), lengths)
-    inside = owner[1:] == owner[:-1]
-    codes = (text[:-1] * 256 + text[1:])[inside]  # a pair of bytes as one number
-    owner = owner[1:][inside]
-    totals = np.bincount(codes, weights=np.asarray(occurrences, np.float64)[owner], minlength=1 << 16)
-    order = np.argsort(codes, kind="stable")
-    pairs, starts = np.unique(codes[order], return_index=True)
-    names = [chr(code >> 8) + chr(code & 255) for code in pairs.tolist()]
-    counts = dict(zip(names, map(int, totals[pairs].tolist())))
-    return counts, dict(zip(names, map(np.ndarray.tolist, np.split(owner[order], starts[1:]))))
+    def __init__(self, array):
+        """Take over the words of a TokenArray as they are after its merges."""
+        self.occurrences = array.occurrences.tolist()
+        ids = array.ids[array.ids >= BOUNDARY]
+        ids[ids == BOUNDARY] = ord(BETWEEN)
+        self.words = ids.astype("<u4").tobytes().decode("utf-32-le", "surrogatepass").split(BETWEEN)[1:-1]
+        sizes = [sum(map(len, where)) for where in array.places.values()]
+        pairs = np.repeat(np.fromiter(array.places, np.int64), sizes)
+        places = np.concatenate(list(chain.from_iterable(array.places.values())))
+        array.places.clear()  # in memory once is enough
+        alive = (array.ids[places] == pairs >> SHIFT) & (array.ids[array.next[places]] == pairs & RIGHT)
+        each_once = np.arange(len(self.words)).astype(object)  # no number is in memory twice
+        pairs, words = pairs[alive], each_once[array.word[places[alive]]].tolist()
+        starts = np.flatnonzero(np.append(True, pairs[1:] != pairs[:-1])).tolist()
+        self.places = {
+            pair: words[start:end] for pair, start, end in zip(pairs[starts].tolist(), starts, [*starts[1:], None])
+        }
 
-
-def train_fast(word_counts, merge_count):
-    """Learn merges from {word as bytes: occurrences}, as `bpe_plain.train_naive` does."""
-    if not any(len(word) > 1 for word in word_counts):
-        return {}
-    occurrences = list(word_counts.values())
-    counts, words_with = first_counts(list(word_counts), occurrences)
-    words = [word.decode("latin-1") for word in word_counts]  # byte n becomes the character n
-    heap = [(-count, pair) for pair, count in counts.items()]
-    heapq.heapify(heap)
-    merges = {}
-
-    def put(pair, count, indices):
-        counts[pair] = count
-        words_with[pair] = indices
-        heapq.heappush(heap, (-count, pair))
-
-    while heap and len(merges) < merge_count:
-        count, pair = heapq.heappop(heap)
-        if -count != counts[pair]:  # the entry is stale: put it back with its true count
-            if counts[pair] > 0:
-                heapq.heappush(heap, (-counts[pair], pair))
-            continue
-        left, right = pair
-        new = chr(256 + len(merges))
-        merges[ord(left), ord(right)] = ord(new)
-
+    def merge(self, pair, new_id):
+        """Merge a pair in all words; returns [(pair lost, pair born, occurrences)], as TokenArray does."""
+        left_id, right_id, new = pair >> SHIFT, pair & RIGHT, chr(new_id)
+        text = chr(left_id) + chr(right_id)
+        words, occurrences = self.words, self.occurrences
         # the neighbours of the merged pairs: character -> [occurrences, indices of the words]
         before, after, doubled = {}, {}, [0, []]
-        for index in words_with.pop(pair):
-            head, found, tail = words[index].partition(pair)
-            times = occurrences[index]
+        for index in self.places.pop(pair, ()):
+            head, found, tail = words[index].partition(text)
             if not found:  # the word lost this pair to an earlier merge
                 continue
-            if pair not in tail:  # nearly always: once in the word
+            times = occurrences[index]
+            if text not in tail:  # nearly always: once in the word
                 words[index] = head + new + tail
                 if head:
                     add(before, head[-1], times, index)
                 if tail:
                     add(after, tail[0], times, index)
                 continue
-            parts = words[index].split(pair)
+            parts = words[index].split(text)
             words[index] = new.join(parts)
             if touching := parts[1:-1].count(""):  # two merged pairs side by side
                 doubled[0] += touching * times
@@ -80,17 +70,20 @@ def train_fast(word_counts, merge_count):
             for character, number in Counter(part[0] for part in parts[1:] if part).items():
                 add(after, character, number * times, index)
 
-        for character, (number, indices) in before.items():
-            counts[character + left] -= number
-            put(character + new, number, indices)
-        for character, (number, indices) in after.items():
-            counts[right + character] -= number
-            put(new + character, number, indices)
+        changes = []
+        for character, (count, indices) in before.items():
+            born = ord(character) << SHIFT | new_id
+            self.places[born] = indices
+            changes.append((ord(character) << SHIFT | left_id, born, count))
+        for character, (count, indices) in after.items():
+            born = new_id << SHIFT | ord(character)
+            self.places[born] = indices
+            changes.append((right_id << SHIFT | ord(character), born, count))
         if doubled[0]:
-            counts[right + left] -= doubled[0]
-            put(new + new, *doubled)
-        counts[pair] = 0
-    return merges
+            born = new_id << SHIFT | new_id
+            self.places[born] = doubled[1]
+            changes.append((right_id << SHIFT | left_id, born, doubled[0]))
+        return changes
 
 
 def add(neighbours, character, times, index):
@@ -100,3 +93,54 @@ def add(neighbours, character, times, index):
         entry[1].append(index)
     else:
         neighbours[character] = [times, [index]]
+
+
+def train_fast(word_counts, merge_count, min_count=1):
+    """Learn merges from {word as bytes: occurrences}, as `bpe_plain.train_naive` does."""
+    collecting = gc.isenabled()
+    gc.disable()  # the many small lists make no cycles, and looking for some takes a tenth of the time
+    try:
+        return train(word_counts, merge_count, min_count)
+    finally:
+        if collecting:
+            gc.enable()
+
+
+def train(word_counts, merge_count, min_count):
+    short, long = [], []
+    for word in word_counts:
+        (short if len(word) <= LONG else long).append(word)
+    holders = [TokenArray(words, [word_counts[word] for word in words]) for words in (short, long) if words]
+    counts = dict(sum((Counter(holder.counts) for holder in holders), Counter()))
+    merges, heap, floor = {}, [], max(counts.values(), default=0)
+    while len(merges) < merge_count:
+        if not heap:  # begin again with rarer pairs
+            if floor <= min_count:
+                break
+            floor = max(floor // 8, min_count)
+            heap = [pair - (count << ENTRY) for pair, count in counts.items() if count >= floor]
+            heapq.heapify(heap)
+            continue
+        entry = heapq.heappop(heap)
+        pair = entry & ((1 << ENTRY) - 1)
+        count = counts.get(pair, 0)
+        if count != -(entry >> ENTRY):  # the entry is stale: put it back with its true count
+            if count >= floor:
+                heapq.heappush(heap, pair - (count << ENTRY))
+            continue
+        if len(merges) == MERGES_IN_ARRAY and short:
+            holders[0] = TokenStrings(holders[0])
+        new_id = 256 + len(merges)
+        merges[pair >> SHIFT, pair & RIGHT] = new_id
+        for holder in holders:
+            for lost, born, number in holder.merge(pair, new_id):
+                counts[lost] -= number
+                if not counts[lost]:
+                    del counts[lost]  # no later merge brings it back
+                    for other in holders:
+                        other.places.pop(lost, None)
+                counts[born] = count = counts.get(born, 0) + number
+                if count >= floor:
+                    heapq.heappush(heap, born - (count << ENTRY))
+        counts.pop(pair, None)
+    return merges

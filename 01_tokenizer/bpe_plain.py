@@ -33,21 +33,24 @@ def count_pairs(words):
     return counts
 
 
-def train_naive(word_counts, merge_count):
-    """Learn merges from {word as bytes: occurrences}: count all pairs, merge the commonest, begin again."""
+def train_naive(word_counts, merge_count, min_count=1):
+    """Learn merges from {word as bytes: occurrences}: count all pairs, merge the commonest, begin again.
+
+    Ends early when no pair occurs `min_count` times.
+    """
     words = {tuple(word): occurrences for word, occurrences in word_counts.items()}
     merges = {}
     for new_id in range(256, 256 + merge_count):
         counts = count_pairs(words)
-        if not counts:  # every word is one token
+        best = min(counts, key=lambda pair: (-counts[pair], pair), default=None)
+        if counts[best] < min_count:
             break
-        best = min(counts, key=lambda pair: (-counts[pair], pair))
         merges[best] = new_id
         words = {tuple(merge(ids, best, new_id)): occurrences for ids, occurrences in words.items()}
     return merges
 
 
-def train_in_place(word_counts, merge_count, watch=None):
+def train_in_place(word_counts, merge_count, min_count=1, watch=None):
     """The same merges, but each one touches only the words that contain its pair.
 
     The counts are exact after every merge: a word that changes takes the pairs that it had out of
@@ -74,6 +77,8 @@ def train_in_place(word_counts, merge_count, watch=None):
             if counts[best] > 0:
                 heapq.heappush(heap, (-counts[best], best))
             continue
+        if counts[best] < min_count:
+            break
         new_id = merges[best] = 256 + len(merges)
         born = set()
         for index in words_with.pop(best):

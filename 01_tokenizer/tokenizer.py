@@ -1,36 +1,43 @@
-"""Text to token ids and back: our own byte-pair encoding, OpenAI's, or one token per character.
+"""Text to token ids and back: byte-pair encoding trained here, or a real model's vocabulary.
 
     tokenizer = BPETokenizer(pattern="cl100k_base")
     tokenizer.train("the cat sat on the mat", vocab_size=260)
     tokenizer.decode(tokenizer.encode("the hat"))  # "the hat"
 
-All three kinds have `encode`, `decode`, `vocab_size`, `end_of_text` (an id) and `state()`, what a
-checkpoint stores of them; `from_state` makes them again.
+`load_tokenizer(kind, model)` gives what -t and -m name; all kinds share the methods of
+tokenizer_base.py, and `from_state` makes one again of what a checkpoint stores, its `state()`.
 """
 
-import json
-import sys
+import os
+import unicodedata
+from array import array
 from collections import Counter
-from pathlib import Path
+from functools import partial
 
+import numpy as np
 import regex
 import tiktoken
-
-sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "checkpoints"))
-from atomic import replacing
+import vocabularies
+from bpe_encode import merge_by_rank, merge_in_bulk, merge_word
 from bpe_fast import train_fast
-from bpe_plain import merge
+from char_tokenizer import CharTokenizer
 from flags import UserError
-from word_patterns import PATTERNS, cut
+from score_tokenizer import ScoreTokenizer
+from token_array import SHIFT
+from tokenizer_base import END_OF_TEXT, Tokenizer, in_processes
+from word_patterns import PATTERNS, words
 
-END_OF_TEXT = "<|endoftext|>"
-LARGEST_CACHE = 100_000  # words whose ids are remembered
+ENDS = (END_OF_TEXT, "<|end_of_text|>", "</s>")  # what end of text is called, here and in Llama's vocabularies
+LARGEST_CACHE = 200_000  # words whose ids are remembered
+LONGEST_CACHED = 200  # characters
+LONG, VERY_LONG = 100, 50_000  # bytes from which another way of merging is faster (bpe_encode.py)
 
 
-class BPETokenizer:
+class BPETokenizer(Tokenizer):
     """Byte-pair encoding as GPT-2 has it: on the bytes of words, so that every text can be encoded.
 
-    Radford et al. 2019, "Language Models are Unsupervised Multitask Learners", section 2.2.
+    Radford et al. 2019, "Language Models are Unsupervised Multitask Learners", section 2.2. Untrained
+    its tokens are the 256 bytes.
     """
 
     kind = "tokenizer"
@@ -38,56 +45,65 @@ class BPETokenizer:
     def __init__(self, pattern="cl100k_base", special_tokens=(END_OF_TEXT,)):
         if pattern not in PATTERNS:
             raise ValueError(f"no pattern '{pattern}': choose from {', '.join(PATTERNS)}")
-        self.pattern = pattern
-        self.set_merges({}, special_tokens)
+        self.set_state(vocabularies.trained_state(pattern, {}, special_tokens))
 
-    def set_merges(self, merges, special_tokens):
-        """Ids 0 to 255 are the bytes, then come the merges in order, then the special tokens."""
-        self.merges = merges  # {(left id, right id): id}
-        self.vocab = {i: bytes([i]) for i in range(256)}  # {id: bytes}
-        for (left, right), new_id in merges.items():
-            self.vocab[new_id] = self.vocab[left] + self.vocab[right]
-        self.special_tokens = {text: len(self.vocab) + i for i, text in enumerate(special_tokens)}
-        self.vocab |= {i: text.encode() for text, i in self.special_tokens.items()}
-        self.cache = {}  # word -> ids
-
-    @property
-    def vocab_size(self):
-        return len(self.vocab)
+    def set_state(self, state):
+        self.as_given = state
+        self.pattern, self.normalization = state["pattern"], state["normalization"]
+        self.ignore_merges = state["ignore_merges"]  # a word that is a token is that token
+        self.merges = {(left, right): i for left, right, i in state["merges"]}  # in the order of learning
+        self.special_tokens = state["special_tokens"]  # {text: id}
+        self.vocab = vocabularies.ordinary_tokens(state)  # {id: bytes}
+        self.ids = {token: i for i, token in self.vocab.items()}
+        self.missing = bytes(byte for byte in range(256) if bytes([byte]) not in self.ids)  # SmolLM2 lacks 21
+        self.byte_ids = [self.ids.get(bytes([byte]), 0) for byte in range(256)]
+        self.vocab |= {i: text.encode("utf-8") for text, i in self.special_tokens.items()}
+        self.vocab_size = max(self.vocab) + 1
+        self.dtype = np.uint16 if self.vocab_size <= 1 << 16 else np.uint32
+        self.ranks = {pair: rank for rank, pair in enumerate(self.merges)}
+        self.made = list(self.merges.values())
+        self.packed = PackedWords(self)
 
     @property
     def end_of_text(self):
-        return self.special_tokens[END_OF_TEXT]
+        """The id that stands between documents. Raises UserError if the vocabulary has none."""
+        for text in ENDS:
+            if text in self.special_tokens:
+                return self.special_tokens[text]
+        raise UserError(f"this tokenizer has no token for the end of a text: make one with {END_OF_TEXT}")
 
-    def train(self, text_or_texts, vocab_size):
-        """Learn merges until there are `vocab_size` tokens, special tokens included, or no pair is left.
+    def train(self, text_or_texts, vocab_size, min_count=1, processes=1):
+        """Learn merges until there are `vocab_size` tokens, or no pair occurs `min_count` times.
 
-        Takes one text or an iterable of texts, read once. Raises ValueError if vocab_size leaves no
-        room for the 256 bytes and the special tokens.
+        Takes one text or an iterable of texts, read once, and counts their words in several processes if
+        asked to. Raises ValueError if vocab_size leaves no room for the 256 bytes and the special tokens.
         """
-        merge_count = vocab_size - 256 - len(self.special_tokens)
-        if merge_count < 0:
-            raise ValueError(f"vocab_size {vocab_size} must be at least {256 + len(self.special_tokens)}")
+        smallest = 256 + len(self.special_tokens)
+        if not smallest <= vocab_size <= 1_000_000:
+            raise ValueError(f"vocab_size {vocab_size} must be at least {smallest}, and at most 1,000,000")
         texts = [text_or_texts] if isinstance(text_or_texts, str) else text_or_texts
         word_counts = Counter()
-        for text in texts:
-            word_counts.update(cut(self.pattern, text))
-        word_counts = {word.encode("utf-8", errors="replace"): count for word, count in word_counts.items()}
-        self.set_merges(train_fast(word_counts, merge_count), tuple(self.special_tokens))
+        for counts in in_processes(partial(count_words, self.pattern), texts, processes):
+            word_counts.update(counts)
+        word_counts = {word.encode("utf-8"): count for word, count in word_counts.items()}
+        merges = train_fast(word_counts, vocab_size - smallest, min_count)
+        self.set_state(vocabularies.trained_state(self.pattern, merges, self.special_tokens))
 
-    def encode_word(self, word):
-        """The ids of one word: its bytes, of which the pair that was learned first is merged, again and again."""
-        if word in self.cache:
-            return self.cache[word]
-        ids = list(word.encode("utf-8", errors="replace"))
-        while len(ids) > 1:
-            first = min(zip(ids, ids[1:]), key=lambda pair: self.merges.get(pair, len(self.vocab)))
-            if first not in self.merges:
-                break
-            ids = merge(ids, first, self.merges[first])
-        if len(self.cache) < LARGEST_CACHE:
-            self.cache[word] = ids
-        return ids
+    def pack(self, text, dtype, allowed_special=frozenset(), disallowed_special="all"):
+        """What `encode` gives, as the bytes of an array; faster than a list, and what files are made of."""
+        allowed = set(self.special_tokens) if allowed_special == "all" else set(allowed_special)
+        self.check(text, set(self.special_tokens) - allowed if disallowed_special == "all" else disallowed_special)
+        parts = [text]
+        if allowed:
+            longest_first = sorted(allowed & set(self.special_tokens), key=len, reverse=True)
+            parts = regex.split("(" + "|".join(map(regex.escape, longest_first)) + ")", text)
+        packed = b""
+        for i, part in enumerate(parts):
+            if i % 2:
+                packed += self.dtype(self.special_tokens[part]).tobytes()
+            else:
+                packed += b"".join(b"".join(map(self.packed.__getitem__, some)) for some in self.words(part))
+        return packed if dtype == self.dtype else np.frombuffer(packed, self.dtype).astype(dtype).tobytes()
 
     def encode(self, text, allowed_special=frozenset(), disallowed_special="all"):
         """Token ids of a text. As tiktoken has it, a special token is never read out of a text unawares.
@@ -95,90 +111,91 @@ class BPETokenizer:
         `allowed_special` names those that become their id ("all" of them); meeting one of
         `disallowed_special` ("all" others) raises ValueError; what is in neither is ordinary text.
         """
-        special = set(self.special_tokens)
-        allowed = special if allowed_special == "all" else set(allowed_special)
-        disallowed = special - allowed if disallowed_special == "all" else set(disallowed_special)
-        for found in sorted(token for token in disallowed if token in text):
-            raise ValueError(f"the text contains the special token {found!r}: allow it, or pass disallowed_special=()")
-        if not allowed:
-            return [i for word in cut(self.pattern, text) for i in self.encode_word(word)]
-        longest_first = sorted(allowed, key=len, reverse=True)
-        ids = []
-        for part in regex.split("(" + "|".join(map(regex.escape, longest_first)) + ")", text):
-            if part in allowed:
-                ids.append(self.special_tokens[part])
-            else:
-                ids += [i for word in cut(self.pattern, part) for i in self.encode_word(word)]
-        return ids
+        return np.frombuffer(self.pack(text, self.dtype, allowed_special, disallowed_special), self.dtype).tolist()
 
-    def decode(self, ids):
-        """The text of some ids; bytes that are no UTF-8 become U+FFFD."""
-        return b"".join(self.vocab[i] for i in ids).decode("utf-8", errors="replace")
+    def check(self, text, disallowed):
+        # one look for what all of them begin with, usually "<|"
+        if disallowed and os.path.commonprefix(list(disallowed)) in text:
+            for token in sorted(disallowed):
+                if token in text:
+                    raise ValueError(
+                        f"the text contains the special token {token!r}: allow it, or pass disallowed_special=()"
+                    )
+
+    def words(self, text):
+        return words(self.pattern, unicodedata.normalize(self.normalization, text) if self.normalization else text)
+
+    def encode_word(self, data):
+        """The ids of one word of bytes, by the way of merging that is fastest for its length."""
+        if self.ignore_merges and data in self.ids:
+            return [self.ids[data]]
+        data = data.translate(None, self.missing)
+        if len(data) > VERY_LONG and self.in_order():
+            codes = {left << SHIFT | right: rank for (left, right), rank in self.ranks.items()}
+            return merge_in_bulk(data, self.byte_ids, codes, self.made)
+        ids = [self.byte_ids[byte] for byte in data]
+        if len(data) > LONG:
+            return merge_by_rank(ids, self.merge_of)
+        return merge_word(ids, self.ranks, self.made)
+
+    def merge_of(self, pair):
+        rank = self.ranks.get(pair)
+        return None if rank is None else (rank, self.made[rank])
+
+    def in_order(self):
+        """Whether each merge comes after all those that make one of its parts, as `merge_in_bulk` needs."""
+        last = {i: rank for rank, i in enumerate(self.made)}
+        return all(rank > max(last.get(i, -1) for i in pair) for pair, rank in self.ranks.items())
+
+    def decode_bytes(self, ids):
+        try:
+            return b"".join(map(self.vocab.__getitem__, ids))
+        except KeyError as error:
+            raise ValueError(f"{error} is no token of this vocabulary of {self.vocab_size:,}") from error
 
     def state(self):
-        return {
-            "kind": self.kind,
-            "pattern": self.pattern,
-            "special_tokens": list(self.special_tokens),
-            "merges": [list(pair) for pair in self.merges],
-        }
+        return self.as_given
 
     @classmethod
     def from_state(cls, state):
-        tokenizer = cls(state["pattern"])
-        merges = {tuple(pair): 256 + i for i, pair in enumerate(state["merges"])}
-        tokenizer.set_merges(merges, state["special_tokens"])
+        tokenizer = cls.__new__(cls)
+        tokenizer.set_state(state)
         return tokenizer
 
-    def save(self, path):
-        """Write the tokenizer as JSON, whole or not at all."""
-        save_state(self, path)
+    @classmethod
+    def from_tiktoken(cls, name):
+        """OpenAI's vocabulary of that name, such as "cl100k_base". Raises UserError where tiktoken lacks it."""
+        return cls.from_state(vocabularies.tiktoken_state(TiktokenTokenizer(name).encoding))
 
     @classmethod
     def load(cls, path):
-        """Read what `save` wrote. Raises UserError if the file is no tokenizer of this kind."""
-        return cls.from_state(load_state(path, cls.kind))
+        """Read what `save` wrote, or any format of vocabularies.py. Raises UserError if the file is none of them."""
+        return load_tokenizer(cls.kind, path)
 
 
-class CharTokenizer:
-    """One token per character of the training text, in the order of their code points, then end of text."""
+class PackedWords(dict):
+    """{word: its ids as the bytes of an array}, filled as words come, up to a limit."""
 
-    kind = "char"
+    def __init__(self, tokenizer):
+        self.encode_word = tokenizer.encode_word
+        self.typecode = "H" if tokenizer.dtype == np.uint16 else "I"
 
-    def __init__(self, text_or_texts):
-        texts = [text_or_texts] if isinstance(text_or_texts, str) else text_or_texts
-        seen = set()
-        for text in texts:
-            seen.update(text)
-        self.characters = sorted(seen)
-        self.ids = {character: i for i, character in enumerate(self.characters)}
-        self.end_of_text = len(self.characters)
-        self.vocab_size = len(self.characters) + 1
-
-    def encode(self, text, **special):
-        """Token ids of a text. Raises UserError at a character that training never saw."""
-        try:
-            return [self.ids[character] for character in text]
-        except KeyError as error:
-            known = f"the {len(self.ids)} of this tokenizer"
-            raise UserError(f"the character {error} is none of {known}: leave it out") from error
-
-    def decode(self, ids):
-        return "".join(END_OF_TEXT if i == self.end_of_text else self.characters[i] for i in ids)
-
-    def state(self):
-        return {"kind": self.kind, "characters": "".join(self.characters)}
-
-    @classmethod
-    def from_state(cls, state):
-        return cls(state["characters"])
-
-    def save(self, path):
-        save_state(self, path)
+    def __missing__(self, word):
+        packed = array(self.typecode, self.encode_word(word.encode("utf-8"))).tobytes()
+        if len(self) < LARGEST_CACHE and len(word) <= LONGEST_CACHED:
+            self[word] = packed
+        return packed
 
 
-class TiktokenTokenizer:
-    """One of OpenAI's encodings, such as o200k_base, behind the same few methods."""
+def count_words(pattern, text):
+    counts = Counter()
+    for some in words(pattern, text):
+        counts.update(some)
+    return counts
+
+
+class TiktokenTokenizer(Tokenizer):
+    """One of OpenAI's encodings, such as o200k_base, by their own library."""
 
     kind = "tiktoken"
 
@@ -195,9 +212,12 @@ class TiktokenTokenizer:
                 " or take -t tokenizer, which needs no download"
             ) from error
         self.encode = self.encoding.encode
-        self.decode = self.encoding.decode
+        self.decode_bytes = self.encoding.decode_bytes
         self.vocab_size = self.encoding.n_vocab
         self.end_of_text = self.encoding.eot_token
+
+    def pack(self, text, dtype, **special):
+        return self.encoding.encode_to_numpy(text, **special).astype(dtype).tobytes()
 
     def state(self):
         return {"kind": self.kind, "name": self.name}
@@ -207,7 +227,7 @@ class TiktokenTokenizer:
         return cls(state["name"])
 
 
-KINDS = {kind.kind: kind for kind in (BPETokenizer, CharTokenizer, TiktokenTokenizer)}
+KINDS = {kind.kind: kind for kind in (BPETokenizer, CharTokenizer, TiktokenTokenizer, ScoreTokenizer)}
 
 
 def from_state(state):
@@ -215,27 +235,14 @@ def from_state(state):
     return KINDS[state["kind"]].from_state(state)
 
 
-def save_state(tokenizer, path):
-    with replacing(path) as beside:
-        beside.write_text(json.dumps(tokenizer.state(), ensure_ascii=False), encoding="utf-8")
-
-
-def load_state(path, kind):
-    path = Path(path)
-    if not path.is_file():
-        raise UserError(f"no tokenizer {path}: train one with 01_tokenizer/train.py, or leave out -m")
-    try:
-        state = json.loads(path.read_text(encoding="utf-8"))
-        found = state["kind"]
-    except (ValueError, KeyError, TypeError) as error:
-        raise UserError(f"{path} is damaged or no tokenizer: train one with 01_tokenizer/train.py") from error
-    if found != kind:
-        raise UserError(f"{path} is a tokenizer of the kind '{found}': use it with -t {found}")
-    return state
-
-
 def load_tokenizer(kind, model):
-    """What -t and -m name: ("tiktoken", "o200k_base"), ("tokenizer", path) or ("char", path)."""
+    """What -t and -m name: ("tiktoken", "o200k_base"), ("tokenizer", path) or ("char", path).
+
+    A tokenizer's path may lead to any format that vocabularies.py reads.
+    """
     if kind == "tiktoken":
         return TiktokenTokenizer(model)
-    return KINDS[kind].from_state(load_state(model, kind))
+    state = vocabularies.read(model)
+    if state["kind"] != kind and (kind, state["kind"]) != ("tokenizer", "scores"):
+        raise UserError(f"{model} is a tokenizer of the kind '{state['kind']}': use it with -t {state['kind']}")
+    return from_state(state)

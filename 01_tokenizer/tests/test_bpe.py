@@ -1,17 +1,23 @@
-"""Byte-pair encoding: the two trainers against each other, against a recount, and against other people's."""
+"""Byte-pair encoding: the three trainers against each other, against a recount, and against other people's."""
 
+import json
 import random
 from collections import Counter
 
+import bpe_fast
 import bpe_plain
 import pytest
 from bpe_fast import train_fast
 from for_tests import ROOT, oracle, shared
-from word_patterns import PATTERNS, cut
+from tokenizer import BPETokenizer, count_words
+from vocabularies import CHARACTER
+from word_patterns import PATTERNS
+
+TRAINERS = [bpe_plain.train_naive, bpe_plain.train_in_place, train_fast]
 
 
 def word_counts(text, pattern="cl100k_base"):
-    return {word.encode(): count for word, count in Counter(cut(pattern, text)).items()}
+    return {word.encode(): count for word, count in count_words(pattern, text).items()}
 
 
 def real_text(size):
@@ -19,7 +25,7 @@ def real_text(size):
 
 
 def test_known_answer():
-    for train in (bpe_plain.train_naive, bpe_plain.train_in_place, train_fast):
+    for train in TRAINERS:
         merges = train({b"aaabdaaabac": 1}, 3)
         assert list(merges) == [(97, 97), (97, 98), (256, 257)], "aa, ab, aaab: at equal counts the smallest pair wins"
 
@@ -53,21 +59,55 @@ def check_every_merge(words, merge_count):
                 recount[pair] += occurrences[index]
         assert +counts == recount, "a count was not taken down, or taken down twice"
 
-    merges = list(bpe_plain.train_in_place(words, merge_count, watch).items())
+    merges = list(bpe_plain.train_in_place(words, merge_count, watch=watch).items())
     assert merges == list(bpe_plain.train_naive(words, merge_count).items())
     assert merges == list(train_fast(words, merge_count).items())
 
 
 def test_training_ends_when_no_pair_is_left():
-    for train in (bpe_plain.train_naive, bpe_plain.train_in_place, train_fast):
+    for train in TRAINERS:
         assert train({}, 10) == train({b"a": 5}, 10) == {}
         assert train({b"ab": 3, b"c": 1}, 10) == {(97, 98): 256}
+
+
+def test_the_originals_mistakes_are_not_repeated():
+    """Its counts in place gave (32, 256) here, and 0 for (256, 97) after the first merge of "aaaaaaa"."""
+    for train in TRAINERS:
+        first, second = train({b"haha haha haha haha": 1}, 2)
+        assert (first, second) == ((104, 97), (256, 256)), "the counts of the pairs beside a merge are wrong"
+
+
+@pytest.mark.parametrize("way", ["in the array", "as strings", "long words"])
+@pytest.mark.parametrize("seed", range(8))
+def test_each_way_of_holding_words_gives_the_same_merges(way, seed, monkeypatch):
+    monkeypatch.setattr(bpe_fast, "MERGES_IN_ARRAY", {"in the array": 10**9, "as strings": 0, "long words": 5}[way])
+    monkeypatch.setattr(bpe_fast, "LONG", 6 if way == "long words" else 1000)
+    generator = random.Random(seed)
+    letters = b"abcd"[: 1 + seed % 4]
+    words = {bytes(generator.choices(letters, k=generator.randint(1, 30))): generator.randint(1, 9) for _ in range(60)}
+    assert list(train_fast(words, 150).items()) == list(bpe_plain.train_naive(words, 150).items())
+
+
+def test_training_stops_where_the_original_did():
+    words = {b"ab": 3, b"cd": 2, b"ef": 1}
+    for train in TRAINERS:
+        assert list(train(words, 10, min_count=2)) == [(97, 98), (99, 100)]
+        assert list(train(words, 10)) == [(97, 98), (99, 100), (101, 102)]
 
 
 def test_one_long_word_ends_in_seconds():
     word = bytes(random.Random(0).choices(b"abcdefgh", k=100_000))
     merges = train_fast({word: 1}, 500)
     assert len(merges) == 500 and list(merges)[:40] == list(bpe_plain.train_in_place({word: 1}, 40))
+    assert len(train_fast({b"a" * 100_000: 1}, 500)) == 21, "17 doublings of a, and what is left over"
+
+
+def test_ten_megabytes_without_a_space():
+    text = "".join(random.Random(0).choices(["the", "cat", "sat", "mat", "é"], k=3_300_000))
+    tokenizer = BPETokenizer("none")
+    tokenizer.train(text, 300)
+    ids = tokenizer.encode(text)
+    assert tokenizer.decode(ids) == text and len(ids) < len(text) / 3, "one merge at least for every word of three"
 
 
 def test_merges_equal_rustbpe():
@@ -76,10 +116,38 @@ def test_merges_equal_rustbpe():
     theirs = rustbpe.Tokenizer()
     theirs.train_from_iterator([text], 256 + 500, pattern=PATTERNS["cl100k_base"].replace(r"[\s]++$|", ""))
     ranks = {bytes(token): rank for token, rank in theirs.get_mergeable_ranks()}
-    vocab = {i: bytes([i]) for i in range(256)}
-    for (left, right), new_id in train_fast(word_counts(text), 500).items():
-        vocab[new_id] = vocab[left] + vocab[right]
-    assert {token: rank for rank, token in vocab.items()} == ranks
+    ours = BPETokenizer(special_tokens=())
+    ours.train(text, 256 + 500)
+    assert {token: rank for rank, token in ours.vocab.items()} == ranks
+
+
+def test_merges_equal_hugging_faces_with_bytes_in_its_order():
+    """Its bytes are numbered in the order of GPT-2's printable characters, which decides between equal counts."""
+    hugging_face = oracle("tokenizers")
+    theirs = hugging_face.Tokenizer(hugging_face.models.BPE())
+    theirs.pre_tokenizer = hugging_face.pre_tokenizers.ByteLevel(add_prefix_space=False)
+    alphabet = hugging_face.pre_tokenizers.ByteLevel.alphabet()
+    trainer = hugging_face.trainers.BpeTrainer(vocab_size=256 + 700, initial_alphabet=alphabet, show_progress=False)
+    text = real_text(300_000)
+    theirs.train_from_iterator([text], trainer)
+
+    byte_of = sorted(range(256), key=CHARACTER.get)  # the byte that has each of their first ids
+    id_of = bytes(byte_of.index(byte) for byte in range(256))
+    names = [CHARACTER[byte] for byte in byte_of]
+    counts = {word.translate(id_of): count for word, count in word_counts(text, "gpt2").items()}
+    ours = []
+    for left, right in train_fast(counts, 700):
+        ours.append([names[left], names[right]])
+        names.append(names[left] + names[right])
+    assert ours == [list(merge) for merge in json.loads(theirs.to_str())["model"]["merges"]]
+
+
+def test_two_processes_learn_the_same():
+    texts = [real_text(20_000), "und so weiter " * 50, "", *"abc"]
+    one, two = BPETokenizer(), BPETokenizer()
+    one.train(iter(texts), 600)
+    two.train(iter(texts), 600, processes=2)
+    assert one.state() == two.state()
 
 
 def test_the_plain_file_is_short():

@@ -1,0 +1,77 @@
+"""What all kinds of tokenizers share, whatever their tokens are."""
+
+import codecs
+import multiprocessing
+from functools import partial
+from itertools import islice
+
+import numpy as np
+import vocabularies
+
+END_OF_TEXT = "<|endoftext|>"
+
+
+class Tokenizer:
+    """A kind of tokenizer adds `encode`, `decode_bytes`, `vocab_size`, `end_of_text`, `state` and `from_state`."""
+
+    dummy_prefix = ""  # what `encode` puts before a text, and `decode` takes away again
+
+    def decode(self, ids):
+        """The text of some ids; bytes that are no UTF-8 become U+FFFD. Raises ValueError at an unknown id."""
+        return self.decode_bytes(ids).decode("utf-8", errors="replace").removeprefix(self.dummy_prefix)
+
+    def stream(self, ids):
+        """Yield the text of ids as they come, never half a character; joined it is what `decode` gives."""
+        decoder, prefix = codecs.getincrementaldecoder("utf-8")(errors="replace"), self.dummy_prefix
+        for i in ids:
+            if text := decoder.decode(self.decode_bytes([i])):
+                yield text.removeprefix(prefix)
+                prefix = ""
+        if text := decoder.decode(b"", final=True):
+            yield text
+
+    def offsets(self, ids):
+        """For each id (start, end) of its characters in `decode(ids)`; tokens that share a character overlap."""
+        spans, begun = [], 0  # characters that have begun so far
+        for i in ids:
+            begins = [byte & 0b1100_0000 != 0b1000_0000 for byte in self.decode_bytes([i])]  # others go on with one
+            start = begun if not begins or begins[0] else begun - 1
+            begun += sum(begins)
+            spans.append((start, begun))
+        return spans
+
+    def pack(self, text, dtype, **special):
+        """The ids of a text as the bytes of an array."""
+        return np.array(self.encode(text, **special), dtype).tobytes()
+
+    def encode_batch(self, texts, processes=1, **special):
+        """The ids of several texts; with several processes, some texts at once."""
+        packed = in_processes(partial(self.pack, dtype=np.uint32, **special), texts, processes)
+        return [np.frombuffer(ids, np.uint32).tolist() for ids in packed]
+
+    def save(self, path):
+        """Write the tokenizer, whole or not at all, in the format that the name asks for (vocabularies.py)."""
+        vocabularies.write(self.state(), path)
+
+    def __reduce__(self):  # how it travels to another process
+        return self.from_state, (self.state(),)
+
+
+def in_processes(function, items, processes):
+    """`map(function, items)`, in several processes if there are to be several, some items at a time."""
+    if processes == 1:
+        yield from map(function, items)
+        return
+    items = iter(items)
+    with multiprocessing.Pool(processes, remember, (function,)) as pool:
+        while some := list(islice(items, 16 * processes)):
+            yield from pool.imap(call, some)
+
+
+def remember(function):
+    """Keep the function in a process that begins, so that it travels once and not with every item."""
+    call.function = function
+
+
+def call(item):
+    return call.function(item)
