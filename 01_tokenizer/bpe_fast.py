@@ -95,18 +95,21 @@ def add(neighbours, character, times, index):
         neighbours[character] = [times, [index]]
 
 
-def train_fast(word_counts, merge_count, min_count=1):
-    """Learn merges from {word as bytes: occurrences}, as `bpe_plain.train_naive` does."""
+def train_fast(word_counts, merge_count, min_count=1, report=None):
+    """Learn merges from {word as bytes: occurrences}, as `bpe_plain.train_naive` does.
+
+    `report(left id, right id, new id, count)`, if given, is called at each merge.
+    """
     collecting = gc.isenabled()
     gc.disable()  # the many small lists make no cycles, and looking for some takes a tenth of the time
     try:
-        return train(word_counts, merge_count, min_count)
+        return train(word_counts, merge_count, min_count, report)
     finally:
         if collecting:
             gc.enable()
 
 
-def train(word_counts, merge_count, min_count):
+def train(word_counts, merge_count, min_count, report):
     short, long = [], []
     for word in word_counts:
         (short if len(word) <= LONG else long).append(word)
@@ -132,6 +135,8 @@ def train(word_counts, merge_count, min_count):
             holders[0] = TokenStrings(holders[0])
         new_id = 256 + len(merges)
         merges[pair >> SHIFT, pair & RIGHT] = new_id
+        if report:
+            report(pair >> SHIFT, pair & RIGHT, new_id, count)
         for holder in holders:
             for lost, born, number in holder.merge(pair, new_id):
                 counts[lost] -= number

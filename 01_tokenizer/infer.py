@@ -1,6 +1,7 @@
-"""Show how a text is cut into tokens.
+"""Show how a text is cut into tokens, ours beside OpenAI's.
 
     python 01_tokenizer/infer.py "The tokenizer tokenizes."
+    python 01_tokenizer/infer.py --merges tokenizer
 """
 
 import sys
@@ -9,39 +10,80 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "checkpoints"))
 import flags
 from prepare import ensure_tokenizer
+from tokenizer import BPETokenizer, load_tokenizer
 
 COLOURS = [f"\033[48;5;{colour}m\033[30m" for colour in (153, 223, 157, 219, 229)]
 PLAIN = "\033[0m"
+BESIDE = "o200k_base"  # of tiktoken: GPT-4o's
 
 
-def coloured(parts):
-    """The parts in changing background colours; on no terminal, with bars between them."""
+def coloured(words):
+    """The words in changing background colours; on no terminal, with bars between them."""
     if not sys.stdout.isatty():
-        return "|".join(parts)
-    return "".join(COLOURS[i % len(COLOURS)] + part + PLAIN for i, part in enumerate(parts))
+        return "|".join(words)
+    return "".join(COLOURS[i % len(COLOURS)] + word + PLAIN for i, word in enumerate(words))
+
+
+def parts(tokenizer, ids):
+    """The text of each token; what is no whole character shows its bytes."""
+    return [tokenizer.decode_bytes([i]).decode("utf-8", errors="backslashreplace") for i in ids]
+
+
+def show(tokenizer, text):
+    ids = tokenizer.encode(text, disallowed_special=())
+    print(coloured(parts(tokenizer, ids)))
+    print(*ids)
+    print(f"{len(ids)} tokens for {len(text)} characters; the vocabulary has {tokenizer.vocab_size:,}")
+
+
+def show_merges(tokenizer, text):
+    """A line for each merge, from bytes to tokens: the earliest learned of the pairs that are there."""
+    for some in tokenizer.words(text):
+        for word in some:
+            ids = [tokenizer.byte_ids[byte] for byte in word.encode("utf-8").translate(None, tokenizer.missing)]
+            print(coloured(parts(tokenizer, ids)))
+            while found := [pair for pair in zip(ids, ids[1:]) if pair in tokenizer.ranks]:
+                pair = min(found, key=tokenizer.ranks.get)
+                place = list(zip(ids, ids[1:])).index(pair)
+                ids[place:place + 2] = [tokenizer.merges[pair]]
+                print(f"{coloured(parts(tokenizer, ids))}   (merge {tokenizer.ranks[pair] + 1:,})")
 
 
 def main():
-    parser = flags.Parser("Show how a text is cut into tokens.")
+    parser = flags.Parser("Show how a text is cut into tokens, ours beside OpenAI's.")
     example = "The tokenizer tokenizes 12345 unforgettable words."
     parser.add_argument("text", nargs="?", default=example, help="any text")
+    parser.add_argument("-p", "--prompt", help="the text, as in the other chapters")
     parser.add_argument("-t", "--tokenizer", choices=["tokenizer", "tiktoken", "char"], default="tokenizer",
                         help="our own byte-pair encoding, OpenAI's, or one token per character")
     parser.add_argument("-m", "--tokenizer_model", metavar="MODEL",
                         help="path of a trained tokenizer, or a tiktoken encoding (default: one trained on pydocs)")
-    parser.add_argument("--decode", action="store_true", help="the text is ids, such as '72 105': show what they spell")
+    shows = parser.add_mutually_exclusive_group()
+    shows.add_argument("--decode", action="store_true", help="the text is ids, such as '72 105': show what they spell")
+    shows.add_argument("--merges", action="store_true", help="show merge by merge how the words are built up")
     args = parser.parse()
+    text = args.text if args.prompt is None else args.prompt
     tokenizer = ensure_tokenizer(args.tokenizer, args.tokenizer_model, "pydocs")
     if args.decode:
-        ids = args.text.replace(",", " ").split()
-        if not all(i.isdecimal() and int(i) < tokenizer.vocab_size for i in ids):
+        ids = text.replace(",", " ").split()
+        if not all(i.isascii() and i.isdecimal() and int(i) < tokenizer.vocab_size for i in ids):
             raise flags.UserError(f"--decode takes ids from 0 to {tokenizer.vocab_size - 1:,}, with spaces between")
-        print(tokenizer.decode([int(i) for i in ids]))
-        return
-    ids = tokenizer.encode(args.text, disallowed_special=())
-    print(coloured([tokenizer.decode([i]) for i in ids]))
-    print(*ids)
-    print(f"{len(ids)} tokens for {len(args.text)} characters; the vocabulary has {tokenizer.vocab_size:,}")
+        try:
+            print(tokenizer.decode([int(i) for i in ids]))
+        except ValueError as error:
+            raise flags.UserError(f"{error}: leave it out") from error
+    elif args.merges:
+        if not isinstance(tokenizer, BPETokenizer):
+            raise flags.UserError("--merges shows our own byte-pair encoding: leave out -t")
+        show_merges(tokenizer, text)
+    else:
+        show(tokenizer, text)
+        if args.tokenizer != "tiktoken":
+            try:
+                print(f"\ntiktoken's {BESIDE}:")
+                show(load_tokenizer("tiktoken", BESIDE), text)
+            except flags.UserError as error:
+                print(f"(left out: {error})")
 
 
 if __name__ == "__main__":

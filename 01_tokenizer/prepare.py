@@ -79,13 +79,13 @@ def prepare(data, tokenizer, folder):
         with open(partial / "train.bin", "wb") as file:
             for piece in corpora.pieces(data):
                 if piece == END_OF_TEXT:
-                    ids = [tokenizer.end_of_text]
+                    packed = np.array([tokenizer.end_of_text], dtype).tobytes()
                     documents += 1
                 else:
-                    ids = tokenizer.encode(piece, disallowed_special=())
+                    packed = tokenizer.pack(piece, dtype, disallowed_special=())
                     characters += len(piece)
-                file.write(np.array(ids, dtype).tobytes())
-                total += len(ids)
+                file.write(packed)
+                total += len(packed) // np.dtype(dtype).itemsize
         # the end of train.bin becomes val.bin
         held_out = int(total * HELD_OUT)
         with open(partial / "train.bin", "rb+") as train, open(partial / "val.bin", "wb") as val:

@@ -72,11 +72,12 @@ class BPETokenizer(Tokenizer):
                 return self.special_tokens[text]
         raise UserError(f"this tokenizer has no token for the end of a text: make one with {END_OF_TEXT}")
 
-    def train(self, text_or_texts, vocab_size, min_count=1, processes=1):
+    def train(self, text_or_texts, vocab_size, min_count=1, processes=1, report=None):
         """Learn merges until there are `vocab_size` tokens, or no pair occurs `min_count` times.
 
         Takes one text or an iterable of texts, read once, and counts their words in several processes if
-        asked to. Raises ValueError if vocab_size leaves no room for the 256 bytes and the special tokens.
+        asked to. `report(left id, right id, new id, count)`, if given, is called at each merge. Raises
+        ValueError if vocab_size leaves no room for the 256 bytes and the special tokens.
         """
         smallest = 256 + len(self.special_tokens)
         if not smallest <= vocab_size <= 1_000_000:
@@ -86,7 +87,7 @@ class BPETokenizer(Tokenizer):
         for counts in in_processes(partial(count_words, self.pattern), texts, processes):
             word_counts.update(counts)
         word_counts = {word.encode("utf-8"): count for word, count in word_counts.items()}
-        merges = train_fast(word_counts, vocab_size - smallest, min_count)
+        merges = train_fast(word_counts, vocab_size - smallest, min_count, report)
         self.set_state(vocabularies.trained_state(self.pattern, merges, self.special_tokens))
 
     def pack(self, text, dtype, allowed_special=frozenset(), disallowed_special="all"):
