@@ -14,7 +14,7 @@ from itertools import chain
 import numpy as np
 from token_array import BOUNDARY, RIGHT, SHIFT, TokenArray
 
-MERGES_IN_ARRAY = 300  # later ones have few places each, and strings are faster
+MERGES_IN_ARRAY = 600  # later ones have few places each, and strings are faster
 LONG = 1000  # bytes; longer words stay in an array, since a str is copied whole for each merge
 BETWEEN = chr(0x10FFFF)  # no token: it stands between words
 ENTRY = 2 * SHIFT  # a heap entry is one number, pair - (count << ENTRY): the commonest pair is the smallest

@@ -24,7 +24,7 @@ from char_tokenizer import CharTokenizer
 from flags import UserError
 from score_tokenizer import ScoreTokenizer
 from token_array import SHIFT
-from tokenizer_base import END_OF_TEXT, Tokenizer, in_processes
+from tokenizer_base import END_OF_TEXT, Tokenizer, batches, in_processes
 from word_patterns import PATTERNS, words
 
 ENDS = (END_OF_TEXT, "<|end_of_text|>", "</s>")  # what end of text is called, here and in Llama's vocabularies
@@ -83,9 +83,12 @@ class BPETokenizer(Tokenizer):
         if not smallest <= vocab_size <= 1_000_000:
             raise ValueError(f"vocab_size {vocab_size} must be at least {smallest}, and at most 1,000,000")
         texts = [text_or_texts] if isinstance(text_or_texts, str) else text_or_texts
-        word_counts = Counter()
-        for counts in in_processes(partial(count_words, self.pattern), texts, processes):
-            word_counts.update(counts)
+        if processes == 1:
+            word_counts = count_words(self.pattern, texts)
+        else:
+            word_counts = Counter()
+            for counts in in_processes(partial(count_words, self.pattern), batches(texts), processes):
+                word_counts.update(counts)
         word_counts = {word.encode("utf-8"): count for word, count in word_counts.items()}
         merges = train_fast(word_counts, vocab_size - smallest, min_count, report)
         self.set_state(vocabularies.trained_state(self.pattern, merges, self.special_tokens))
@@ -188,10 +191,12 @@ class PackedWords(dict):
         return packed
 
 
-def count_words(pattern, text):
+def count_words(pattern, texts):
+    """How often each word occurs in some texts: {word: occurrences}."""
     counts = Counter()
-    for some in words(pattern, text):
-        counts.update(some)
+    for text in texts:
+        for some in words(pattern, text):
+            counts.update(some)
     return counts
 
 

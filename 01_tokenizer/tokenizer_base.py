@@ -9,6 +9,7 @@ import numpy as np
 import vocabularies
 
 END_OF_TEXT = "<|endoftext|>"
+BATCH = 1_000_000  # characters
 
 
 class Tokenizer:
@@ -45,9 +46,12 @@ class Tokenizer:
         return np.array(self.encode(text, **special), dtype).tobytes()
 
     def encode_batch(self, texts, processes=1, **special):
-        """The ids of several texts; with several processes, some texts at once."""
-        packed = in_processes(partial(self.pack, dtype=np.uint32, **special), texts, processes)
-        return [np.frombuffer(ids, np.uint32).tolist() for ids in packed]
+        """The ids of several texts; with several processes, some at once, which pays for megabytes of them."""
+        packed = in_processes(partial(self.pack_all, special), batches(texts), processes)
+        return [np.frombuffer(ids, np.uint32).tolist() for some in packed for ids in some]
+
+    def pack_all(self, special, texts):
+        return [self.pack(text, np.uint32, **special) for text in texts]
 
     def save(self, path):
         """Write the tokenizer, whole or not at all, in the format that the name asks for (vocabularies.py)."""
@@ -57,14 +61,27 @@ class Tokenizer:
         return self.from_state, (self.state(),)
 
 
+def batches(texts):
+    """Yield the texts in lists, each of about a million characters: few trips between processes, little memory."""
+    some, size = [], 0
+    for text in texts:
+        some.append(text)
+        size += len(text)
+        if size > BATCH:
+            yield some
+            some, size = [], 0
+    if some:
+        yield some
+
+
 def in_processes(function, items, processes):
-    """`map(function, items)`, in several processes if there are to be several, some items at a time."""
+    """`map(function, items)`, in several processes if there are to be several, a few items ahead."""
     if processes == 1:
         yield from map(function, items)
         return
     items = iter(items)
     with multiprocessing.Pool(processes, remember, (function,)) as pool:
-        while some := list(islice(items, 16 * processes)):
+        while some := list(islice(items, 4 * processes)):
             yield from pool.imap(call, some)
 
 

@@ -7,6 +7,7 @@ from collections import Counter
 import bpe_fast
 import bpe_plain
 import pytest
+import tokenizer_base
 from bpe_fast import train_fast
 from for_tests import ROOT, oracle, shared
 from tokenizer import BPETokenizer, count_words
@@ -17,7 +18,7 @@ TRAINERS = [bpe_plain.train_naive, bpe_plain.train_in_place, train_fast]
 
 
 def word_counts(text, pattern="cl100k_base"):
-    return {word.encode(): count for word, count in count_words(pattern, text).items()}
+    return {word.encode(): count for word, count in count_words(pattern, [text]).items()}
 
 
 def real_text(size):
@@ -142,8 +143,9 @@ def test_merges_equal_hugging_faces_with_bytes_in_its_order():
     assert ours == [list(merge) for merge in json.loads(theirs.to_str())["model"]["merges"]]
 
 
-def test_two_processes_learn_the_same():
-    texts = [real_text(20_000), "und so weiter " * 50, "", *"abc"]
+def test_two_processes_learn_the_same(monkeypatch):
+    monkeypatch.setattr(tokenizer_base, "BATCH", 1000)
+    texts = [*real_text(20_000).split("\n\n"), "und so weiter " * 500, "", *"abc"]
     one, two = BPETokenizer(), BPETokenizer()
     one.train(iter(texts), 600)
     two.train(iter(texts), 600, processes=2)

@@ -1,0 +1,73 @@
+"""How the chapters' benchmark.py scripts measure: both sides in turn, in one run, medians of ratios.
+
+Results go to figures/benchmark.json, and from there, as a table, into the README between two marks; a
+test compares the two.
+"""
+
+import importlib.metadata
+import json
+import os
+import platform
+import re
+import time
+from pathlib import Path
+from statistics import median
+
+from atomic import replacing
+
+BEGIN, END = "<!-- from figures/benchmark.json -->", "<!-- end -->"
+
+
+def machine(*packages):
+    """What the numbers depend on: processor, cores, and the versions of Python and some packages."""
+    processor = platform.processor() or platform.machine()
+    cpuinfo = Path("/proc/cpuinfo")
+    if cpuinfo.exists() and (found := re.search(r"model name\s*: (.*)", cpuinfo.read_text(encoding="utf-8"))):
+        processor = found[1]
+    versions = ", ".join(f"{package} {importlib.metadata.version(package)}" for package in packages)
+    return f"{processor}, {os.cpu_count()} cores, {platform.system()}, Python {platform.python_version()}, {versions}"
+
+
+def seconds(function):
+    began = time.perf_counter()
+    function()
+    return time.perf_counter() - began
+
+
+def in_turn(ours, theirs, rounds):
+    """Measure two functions, each of which returns a number, one after the other: two lists."""
+    pairs = [(ours(), theirs()) for _ in range(rounds)]
+    return [list(side) for side in zip(*pairs)]
+
+
+def row(what, unit, ours, peer, theirs):
+    """A line of the results: `ours` and `theirs` are the numbers of each round."""
+    return {"what": what, "unit": unit, "ours": ours, "peer": peer, "theirs": theirs}
+
+
+def table(results):
+    """The rows as lines of Markdown; "ours is" says how many times less time (or memory) ours takes."""
+    yield "| what | ours | theirs | ours is |"
+    yield "|---|---|---|---|"
+    for line in results["rows"]:
+        unit, ratio = line["unit"], median(t / o for o, t in zip(line["ours"], line["theirs"]))
+        better = f"{ratio:.2f} times as {'fast' if unit == 's' else 'small'}"
+        ours, theirs = (f"{median(line[side]):.3g} {unit}" for side in ("ours", "theirs"))
+        yield f"| {line['what']} | {ours} | {theirs} ({line['peer']}) | {better} |"
+    yield ""
+    yield f"Medians of {results['rounds']} rounds in turn. Measured: {results['machine']}."
+
+
+def readme_with(results, readme):
+    """The text of a README with the table of the results between its two marks."""
+    before, _, rest = readme.partition(BEGIN)
+    return "\n".join([before + BEGIN, *table(results), END]) + rest.partition(END)[2]
+
+
+def write(results, chapter):
+    """Save the results in a chapter's folder and bring its README up to date."""
+    with replacing(chapter / "figures/benchmark.json") as beside:
+        beside.write_text(json.dumps(results, indent=1), encoding="utf-8")
+    readme = (chapter / "README.md").read_text(encoding="utf-8")
+    with replacing(chapter / "README.md") as beside:
+        beside.write_text(readme_with(results, readme), encoding="utf-8")
