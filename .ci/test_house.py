@@ -1,6 +1,7 @@
 """The rules of the house: arrows run one way, names are unique, every script answers -h from anywhere."""
 
 import ast
+import json
 import os
 import re
 import shutil
@@ -8,8 +9,9 @@ import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
 
+import measure
 import pytest
-from for_tests import ROOT, SCRIPTS
+from for_tests import ROOT, SCRIPTS, refuse, run, succeed
 
 CHAPTERS = sorted(path.name for path in ROOT.glob("0*_*") if path.is_dir())
 FOLDERS = ["data", "checkpoints", *CHAPTERS]
@@ -122,3 +124,25 @@ def test_links_and_commands_of_the_readmes():
             assert (readme.parent / target).exists(), f"{readme.relative_to(ROOT)} links to {target}"
         for script in re.findall(r"python ((?:\w+/)?\w+\.py)", text):
             assert (ROOT / script).exists() or (readme.parent / script).exists(), f"{readme} runs {script}"
+
+
+@pytest.mark.parametrize("chapter", [path.parents[1] for path in ROOT.glob("*/figures/benchmark.json")])
+def test_the_numbers_of_a_readme_are_the_measured_ones(chapter):
+    results = json.loads((chapter / "figures/benchmark.json").read_text(encoding="utf-8"))
+    readme = (chapter / "README.md").read_text(encoding="utf-8")
+    assert readme == measure.readme_with(results, readme), "the table is not that of benchmark.json"
+
+
+@pytest.mark.parametrize("script", sorted(ROOT.glob("*/exercises.py")), ids=lambda path: path.parent.name)
+def test_the_solutions_of_the_exercises_are_right(script, tmp_path):
+    readme = (script.parent / "README.md").read_text(encoding="utf-8")
+    solutions = re.findall(r"<details>.*?```python\n(.*?)```", readme, re.DOTALL)
+    (tmp_path / "answers.py").write_text("\n".join(solutions), encoding="utf-8")
+    out = succeed(script, tmp_path / "answers.py")
+    names = re.findall(r"^(\w+): right$", out, re.MULTILINE)
+    for name in names:  # and wrong ones are not
+        (tmp_path / "wrong.py").write_text(f"def {name}(*words):\n    return None\n", encoding="utf-8")
+        process = run(script, tmp_path / "wrong.py")
+        assert process.returncode == 1 and f"{name}: right" not in process.stdout
+    assert names
+    assert "no file" in refuse(script, tmp_path / "missing.py")

@@ -4,8 +4,10 @@ import sys
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "checkpoints"))
+sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "data"))
 from flags import UserError
-from tokenizer_base import END_OF_TEXT, Tokenizer
+from reading import END_OF_TEXT
+from tokenizer_base import Tokenizer
 
 
 class CharTokenizer(Tokenizer):

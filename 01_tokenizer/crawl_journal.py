@@ -14,8 +14,8 @@ from filelock import FileLock, Timeout
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "checkpoints"))
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "data"))
-from corpora import END_OF_TEXT
 from flags import UserError, shown
+from reading import END_OF_TEXT
 
 
 def document(text):

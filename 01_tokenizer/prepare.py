@@ -22,6 +22,7 @@ from download import checksum
 from flags import CHECKPOINTS, Parser, UserError, run, shown
 from tokenizer import END_OF_TEXT, BPETokenizer, CharTokenizer, from_state, load_tokenizer
 
+FORMAT = 2  # of the tokenizers that are kept; a new number leaves the old ones alone
 VOCAB_SIZE = 2048  # of a tokenizer that is trained because there is none yet
 TRAINED_ON = 20_000_000  # characters of text are enough to learn merges from
 HELD_OUT = 0.1  # of the tokens, at the end
@@ -50,7 +51,7 @@ def ensure_tokenizer(kind, model, data, vocab_size=VOCAB_SIZE):
         return load_tokenizer(kind, model or "o200k_base")
     if model:
         return load_tokenizer(kind, model)
-    key = short_hash(kind, vocab_size, corpora.fingerprint(data))
+    key = short_hash(FORMAT, kind, vocab_size, corpora.fingerprint(data))
     path = CHECKPOINTS / f"{kind}-{plain_name(data)}-{key}.json"
     with FileLock(f"{path}.lock"):
         if not path.exists():

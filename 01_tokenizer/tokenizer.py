@@ -9,22 +9,28 @@ tokenizer_base.py, and `from_state` makes one again of what a checkpoint stores,
 """
 
 import os
+import sys
 import unicodedata
 from array import array
 from collections import Counter
 from functools import partial
+from pathlib import Path
 
 import numpy as np
 import regex
 import tiktoken
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "checkpoints"))
+sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "data"))
 import vocabularies
 from bpe_encode import merge_by_rank, merge_in_bulk, merge_word
 from bpe_fast import train_fast
 from char_tokenizer import CharTokenizer
 from flags import UserError
+from reading import END_OF_TEXT
 from score_tokenizer import ScoreTokenizer
 from token_array import SHIFT
-from tokenizer_base import END_OF_TEXT, Tokenizer, batches, in_processes
+from tokenizer_base import Tokenizer, batches, in_processes
 from word_patterns import PATTERNS, words
 
 ENDS = (END_OF_TEXT, "<|end_of_text|>", "</s>")  # what end of text is called, here and in Llama's vocabularies
@@ -251,4 +257,7 @@ def load_tokenizer(kind, model):
     state = vocabularies.read(model)
     if state["kind"] != kind and (kind, state["kind"]) != ("tokenizer", "scores"):
         raise UserError(f"{model} is a tokenizer of the kind '{state['kind']}': use it with -t {state['kind']}")
-    return from_state(state)
+    try:
+        return from_state(state)
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise UserError(f"{model} is damaged, or of an older version: train one with 01_tokenizer/train.py") from error

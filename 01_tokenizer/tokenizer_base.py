@@ -8,7 +8,6 @@ from itertools import islice
 import numpy as np
 import vocabularies
 
-END_OF_TEXT = "<|endoftext|>"
 BATCH = 1_000_000  # characters
 
 

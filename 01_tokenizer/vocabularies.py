@@ -19,10 +19,12 @@ from pathlib import Path
 import regex
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "checkpoints"))
+sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "data"))
 from atomic import replacing
 from bpe_encode import merge_word
 from flags import UserError
 from gguf_file import read_metadata
+from reading import END_OF_TEXT
 from word_patterns import PATTERNS, as_usually_written
 
 
@@ -75,7 +77,7 @@ def read_ranks(path):
     lines = [line.split() for line in path.read_bytes().splitlines() if line]
     ranks = {base64.b64decode(token, validate=True): int(rank) for token, rank in lines}
     pattern = path.stem if path.stem in PATTERNS else "cl100k_base"
-    return ranks_state(ranks, pattern, {"<|endoftext|>": max(ranks.values()) + 1})
+    return ranks_state(ranks, pattern, {END_OF_TEXT: max(ranks.values()) + 1})
 
 
 def write_ranks(state, path):

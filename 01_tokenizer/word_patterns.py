@@ -38,6 +38,11 @@ WITHIN_ASCII = {
     r"\p{L}": "A-Za-z", r"\p{N}": "0-9", r"\s": r"\t-\r ", r"\p{Lu}": "A-Z", r"\p{Ll}": "a-z",
     r"\p{Lt}": "", r"\p{Lm}": "", r"\p{Lo}": "", r"\p{M}": "",
 }
+# No ASCII letter is both capital and small, so that GPT-4o's first two cuts become one there.
+O200K_WITHIN_ASCII = (
+    r"[^\r\n\p{L}\p{N}]?(?:[\p{Ll}]++|[\p{Lu}]++[\p{Ll}]*+)(?:(?!')|'(?i:[sdmt]|ll|ve|re)|)"
+    r"|[\p{N}]{1,3}| ?[^\s\p{L}\p{N}]++[\r\n/]*+|[\s]*[\r\n]+|[\s]+(?![^\s])|[\s]+"
+)
 NOT_ASCII = re.compile(r"[^\x00-\x7f]")
 # Between a line that has no space at its end and one that begins with a letter every pattern cuts.
 PARAGRAPH = re.compile(r"(?<=\S\n)(?=[A-Za-z])")
@@ -46,7 +51,8 @@ STRETCH = 500_000  # characters
 
 @cache
 def compiled(name):
-    within_ascii = PATTERNS[name]
+    """The pattern for ASCII text, by `re`, and for all text, by `regex`."""
+    within_ascii = O200K_WITHIN_ASCII if name == "o200k_base" else PATTERNS[name]
     for character_class, characters in WITHIN_ASCII.items():
         within_ascii = within_ascii.replace(character_class, characters)
     return re.compile(within_ascii), regex.compile(PATTERNS[name])

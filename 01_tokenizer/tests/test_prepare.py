@@ -3,18 +3,19 @@
 import json
 import random
 
-import corpora
 import numpy as np
 import prepare
 import pytest
+import reading
 from flags import UserError
-from for_tests import refuse, run, shared, succeed
+from for_tests import refuse, run, shared, succeed, tiktoken_vocabularies
 from tokenizer import END_OF_TEXT, BPETokenizer, CharTokenizer
+from vocabularies import trained_state
 
 
 @pytest.fixture(autouse=True)
 def small_pieces(monkeypatch):
-    monkeypatch.setattr(corpora, "PIECE", 5_000)
+    monkeypatch.setattr(reading, "PIECE", 5_000)
 
 
 @pytest.fixture
@@ -95,6 +96,25 @@ def test_mistakes_end_in_one_line(tmp_path):
     assert "at least 257" in refuse("01_tokenizer/train.py", "--vocab_size", 100)
     assert "no tokenizer" in refuse("01_tokenizer/infer.py", "-m", "missing.json")
     assert "ids from 0" in refuse("01_tokenizer/infer.py", "--decode", "99999999")
+
+
+def test_train_shows_merges_and_stops_at_min_count(tmp_path):
+    (tmp_path / "text.txt").write_text("ab ab ab cd cd ef\n", encoding="utf-8")
+    words = ("-d", tmp_path / "text.txt", "-o", tmp_path / "tokenizer.json", "--processes", 2)
+    out = succeed("01_tokenizer/train.py", *words, "--min_count", 2)
+    assert "merge 1: 'a' + 'b' -> 'ab', 3 times" in out and "no other pair occurs 2 times" in out
+    assert list(BPETokenizer.load(tmp_path).merges) == [(97, 98), (32, 99), (32, 256), (257, 100)]
+
+
+def test_infer_shows_merges_and_tiktoken_beside_ours(tmp_path):
+    environment = tiktoken_vocabularies(tmp_path)
+    out = succeed("01_tokenizer/infer.py", "hello world", **environment).splitlines()
+    assert "tiktoken's o200k_base:" in out and out[-2] == "24912 2375"
+    out = succeed("01_tokenizer/infer.py", "hello world", **NO_NETWORK, TIKTOKEN_CACHE_DIR=str(tmp_path / "none"))
+    assert "left out: tiktoken can't download" in out
+    BPETokenizer.from_state(trained_state("gpt2", [(97, 98), (256, 99)], ["<|endoftext|>"])).save(tmp_path / "t.json")
+    out = succeed("01_tokenizer/infer.py", "--merges", "-m", tmp_path / "t.json", "abcé").splitlines()
+    assert out == ["a|b|c|\\xc3|\\xa9", "ab|c|\\xc3|\\xa9   (merge 1)", "abc|\\xc3|\\xa9   (merge 2)"]
 
 
 def test_without_a_vocabulary_tiktoken_says_the_cure(tmp_path):

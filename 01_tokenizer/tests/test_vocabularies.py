@@ -194,3 +194,6 @@ def test_what_can_not_be_read_is_named(tmp_path):
         path.write_text(json.dumps(good | change), encoding="utf-8")
         with pytest.raises(UserError, match=name):
             BPETokenizer.load(tmp_path)
+    path.write_text('{"kind": "tokenizer", "merges": [[1, 2]]}', encoding="utf-8")
+    with pytest.raises(UserError, match="damaged"):
+        BPETokenizer.load(tmp_path)

@@ -8,6 +8,7 @@ import tarfile
 import corpora
 import pydocs
 import pytest
+import reading
 from corpora import END_OF_TEXT
 from download import checksum
 from flags import UserError
@@ -84,19 +85,19 @@ def test_archives(home, tmp_path, monkeypatch):
 
 def test_cleaning():
     lines = ["a 1 @,@ 000 @-@ metre <unk> .\n"]
-    assert list(corpora.clean_wikitext(lines)) == ["a 1,000-metre [...] .\n"]
-    assert list(corpora.clean_wikitext([" = Title = \n"])) == ["= Title =\n"]
+    assert list(reading.clean_wikitext(lines)) == ["a 1,000-metre [...] .\n"]
+    assert list(reading.clean_wikitext([" = Title = \n"])) == ["= Title =\n"]
     start, end = "*** START OF THE PROJECT GUTENBERG EBOOK\n", "*** END OF THIS PROJECT GUTENBERG EBOOK\n"
     book = ["Licence\n", start, "Call me\n", "Ishmael.\n", end, "small print\n"]
-    assert list(corpora.clean_gutenberg(book * 2)) == ["Call me\n", "Ishmael.\n"] * 2
+    assert list(reading.clean_gutenberg(book * 2)) == ["Call me\n", "Ishmael.\n"] * 2
     for other in (["my log\n", "*** END OF PHASE 1\n", "rest\n"], ["a\n", end, "b\n"]):
-        assert "".join(corpora.clean_gutenberg(other)).startswith(other[0]), "that was no book's head"
+        assert "".join(reading.clean_gutenberg(other)).startswith(other[0]), "that was no book's head"
     plain = [f"{i}\n" for i in range(3000)]
-    assert list(corpora.clean_gutenberg(plain)) == plain and list(corpora.clean_gutenberg(plain[:5])) == plain[:5]
+    assert list(reading.clean_gutenberg(plain)) == plain and list(reading.clean_gutenberg(plain[:5])) == plain[:5]
 
 
 def test_pieces_join_to_the_text(home, tmp_path, monkeypatch):
-    monkeypatch.setattr(corpora, "PIECE", 100)
+    monkeypatch.setattr(reading, "PIECE", 100)
     path = tmp_path / "a.txt"
     text = "".join(f"line {i}\n" for i in range(200))
     path.write_text(text, encoding="utf-8")
@@ -105,7 +106,7 @@ def test_pieces_join_to_the_text(home, tmp_path, monkeypatch):
     path.write_text("Строка текста\n" * 200, encoding="utf-8")
     assert max(map(len, corpora.pieces(path))) < 200
     corpora.find("wikitext-2/valid.txt", str(shared("MANIFEST.md").parent))
-    monkeypatch.setattr(corpora, "PIECE", 10_000)
+    monkeypatch.setattr(reading, "PIECE", 10_000)
     assert max(map(len, corpora.pieces("wikitext-2/valid.txt"))) < 40_000
 
 
