@@ -2,6 +2,7 @@
 
 import importlib
 import os
+import random
 import subprocess
 import sys
 from pathlib import Path
@@ -58,6 +59,14 @@ def oracle(name):
         return importlib.import_module(name)
     except ImportError:
         skip(f"{name} is not installed: pip install -r .ci/oracles.txt")
+
+
+def random_strings(count, seed=0):
+    """Short texts of the characters at which tokenizers' patterns cut, or might wrongly cut."""
+    generator = random.Random(seed)
+    alphabet = "aB é'sT1 \n\t\r.,!ßЖ北🙂\u200d\u00a0\u0300İſ\x1c\x1f\x85\x0b\x0c" + "".join(map(chr, range(32, 127)))
+    for _ in range(count):
+        yield "".join(generator.choices(alphabet, k=generator.randint(0, 40)))
 
 
 def tiktoken_vocabularies(folder):

@@ -45,6 +45,30 @@ MUTANTS = {
         "pass",
         "01_tokenizer/tests/test_bpe.py",
     ),
+    "runs merged twice": (
+        "01_tokenizer/token_array.py",
+        "places = places[(np.arange(len(places)) - start) % 2 == 0]",
+        "places = places[:]",
+        "01_tokenizer/tests/test_bpe.py",
+    ),
+    "spaces of another kind": (
+        "01_tokenizer/word_patterns.py",
+        r'r"\s": r"\t-\r "',
+        r'r"\s": r"\t\n\r "',
+        "01_tokenizer/tests/test_tokenizer.py",
+    ),
+    "the last merge first": (
+        "01_tokenizer/bpe_encode.py",
+        "(first := min(waiting)) < NEVER",
+        "(first := max((w for w in waiting if w < NEVER), default=NEVER)) < NEVER",
+        "01_tokenizer/tests/test_encode.py",
+    ),
+    "robots.txt by its first rule": (
+        "01_tokenizer/robot_rules.py",
+        "return max(fitting, default=(0, True))[1]",
+        "return fitting[0][1] if fitting else True",
+        "01_tokenizer/tests/test_web_page.py",
+    ),
 }
 
 

@@ -49,7 +49,7 @@ def test_each_token_is_encoded_as_itself():
 def random_unicode(count, seed=5):
     """Strings of any characters, of those at which patterns cut, and of halves of characters."""
     generator = random.Random(seed)
-    awkward = " \n\t\r'sSdlLveVE019.,!?aAé北ÄſİK🙂\u200d\u0301\u00a0\u3000\x85\x1c"
+    awkward = " \n\t\r'sSdlLveVE019.,!?aAé北ÄſİK🙂\u200d\u0301\u00a0\u3000\x85\x1c\x0b\x0c"
     for i in range(count):
         size = generator.randint(0, 60)
         if i % 3 == 0:

@@ -1,14 +1,12 @@
 """The tokenizers behind one interface, held against tiktoken where it has an answer."""
 
-import random
-
 import numpy as np
 import pytest
 import regex
 import tiktoken
 import tokenizer as tokenizers
 from flags import UserError
-from for_tests import oracle
+from for_tests import oracle, random_strings
 from tokenizer import END_OF_TEXT, BPETokenizer, CharTokenizer
 from word_patterns import PATTERNS, STRETCH, words
 
@@ -20,13 +18,6 @@ def trained():
     made = BPETokenizer(special_tokens=(END_OF_TEXT, "<|pause|>", "<|pause|> twice"))
     made.train(TEXT, vocab_size=300)
     return made
-
-
-def random_strings(count, seed=0):
-    generator = random.Random(seed)
-    alphabet = "aB é'sT1 \n\t\r.,!ßЖ北🙂\u200d\u00a0\u0300İſ\x1c\x1f\x85" + "".join(map(chr, range(32, 127)))
-    for _ in range(count):
-        yield "".join(generator.choices(alphabet, k=generator.randint(0, 40)))
 
 
 def test_round_trip(trained):

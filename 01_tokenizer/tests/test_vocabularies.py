@@ -2,25 +2,17 @@
 
 import base64
 import json
-import random
 import struct
 from pathlib import Path
 
 import pytest
 import vocabularies
 from flags import UserError
-from for_tests import oracle, shared
+from for_tests import oracle, random_strings, shared
 from tokenizer import END_OF_TEXT, BPETokenizer, load_tokenizer
 from word_patterns import PATTERNS
 
 TEXT = "It's 12345 o'clock, said the Cat;   the hat said NOTHING.\n\n\tÄrger über 北京 🙂!  \nHe'll  go\r\n\r\n" * 20
-
-
-def random_strings(count, seed=0):
-    generator = random.Random(seed)
-    alphabet = "aB é'sT1 \n\t\r.,!ßЖ北🙂\u200d\u00a0\u0300İſ\x1c\x1f\x85" + "".join(map(chr, range(32, 127)))
-    for _ in range(count):
-        yield "".join(generator.choices(alphabet, k=generator.randint(0, 40)))
 
 
 def trained(pattern="cl100k_base"):
