@@ -31,6 +31,7 @@ from word_patterns import PATTERNS, as_usually_written
 
 HERE = Path(__file__).resolve().parent
 BYTES, VOCAB_SIZE = 10_000_000, 32_768
+MERGES = (1, 16, 32, 64, 128, 256, 512)
 ENCODINGS = ("gpt2", "cl100k_base", "o200k_base")
 
 
@@ -154,9 +155,10 @@ def word_counts(text):
 
 
 def seconds_per_merge(train, counts, repeats):
-    """Seconds for 1, 2, 4, ... 512 merges, and for each one between those numbers, by differences."""
-    totals = [min(measure.seconds(partial(train, counts, 2**k)) for _ in range(repeats)) for k in range(10)]
-    return {"total": totals, "each": [(b - a) / 2**k for k, (a, b) in enumerate(zip(totals, totals[1:]))]}
+    """Seconds for 1, 16, 32, ... 512 merges, and for each one between those numbers, by differences."""
+    totals = [min(measure.seconds(partial(train, counts, size)) for _ in range(repeats)) for size in MERGES]
+    steps = zip(totals, totals[1:], MERGES, MERGES[1:])
+    return {"total": totals, "each": [(after - before) / (end - begin) for before, after, begin, end in steps]}
 
 
 def compression():
@@ -174,8 +176,8 @@ def compression():
     for name in ENCODINGS:
         encoding = TiktokenTokenizer(name).encoding
         peers[name] = [encoding.n_vocab, size / len(encoding.encode(held_out, disallowed_special=()))]
-    at_one = counts.index(1)  # merges until every pair occurs once: on this text, no more compression
-    return {"ours": sorted(sizes.items()), "peers": peers, "counts": counts[:at_one:25], "merges_until_once": at_one}
+    shown = np.unique(np.geomspace(1, len(counts), 100).astype(int)).tolist()
+    return {"ours": sorted(sizes.items()), "peers": peers, "counts": [[merge, counts[merge - 1]] for merge in shown]}
 
 
 def draw(results):
@@ -186,20 +188,21 @@ def draw(results):
 
     figure, axes = plt.subplots(figsize=(6, 3.6), layout="constrained")
     for name, curve in results["seconds_per_merge"].items():
-        axes.loglog([2, 4, 8, 16, 32, 64, 128, 256, 512], [1000 * s for s in curve["each"]], "o-", label=name)
+        axes.loglog(MERGES[1:], [1000 * seconds for seconds in curve["each"]], "o-", label=name)
     axes.set(title="Time for each merge, on 1 MB of text", xlabel="merge", ylabel="milliseconds")
+    axes.set_xticks(MERGES[1:], MERGES[1:])
+    axes.minorticks_off()
     axes.legend()
     figure.savefig(HERE / "figures/time_per_merge.png", dpi=110)
 
     compressed = results["compression"]
     figure, (left, right) = plt.subplots(1, 2, figsize=(9, 3.6), layout="constrained")
-    left.semilogx(*zip(*compressed["ours"]), "o-", label="ours, from 1.9 MB of such text")
+    left.semilogx(*zip(*compressed["ours"]), "o-", label="ours, from the rest of the text")
     for name, (vocab_size, value) in compressed["peers"].items():
         left.semilogx(vocab_size, value, "s", label=name)
     left.set(title="Bytes per token, on text kept back", xlabel="vocabulary size", ylabel="bytes per token")
     left.legend()
-    merges = [1 + 25 * i for i in range(len(compressed["counts"]))]
-    right.loglog(merges, compressed["counts"])
+    right.loglog(*zip(*compressed["counts"]))
     right.set(title="How often the merged pair occurs", xlabel="merge", ylabel="times")
     figure.savefig(HERE / "figures/compression.png", dpi=110)
 
@@ -221,7 +224,7 @@ def main():
         results["rows"] += encoding_rows(name, text, rounds)
     counts = word_counts(text[:1_000_000])
     results["seconds_per_merge"] = curves = {}
-    for name, train, repeats in (("fast", train_fast, 5), ("in place", bpe_plain.train_in_place, 3),
+    for name, train, repeats in (("fast", train_fast, 9), ("in place", bpe_plain.train_in_place, 5),
                                  ("naive", bpe_plain.train_naive, 1)):
         print(f"time per merge, {name}", flush=True)
         curves[name] = seconds_per_merge(train, counts, repeats)

@@ -101,11 +101,12 @@ class BPETokenizer(Tokenizer):
 
     def pack(self, text, dtype, allowed_special=frozenset(), disallowed_special="all"):
         """What `encode` gives, as the bytes of an array; faster than a list, and what files are made of."""
-        allowed = set(self.special_tokens) if allowed_special == "all" else set(allowed_special)
-        self.check(text, set(self.special_tokens) - allowed if disallowed_special == "all" else disallowed_special)
+        special = set(self.special_tokens)
+        allowed = special if allowed_special == "all" else special & set(allowed_special)
+        self.check(text, special - allowed if disallowed_special == "all" else set(disallowed_special))
         parts = [text]
         if allowed:
-            longest_first = sorted(allowed & set(self.special_tokens), key=len, reverse=True)
+            longest_first = sorted(allowed, key=len, reverse=True)
             parts = regex.split("(" + "|".join(map(regex.escape, longest_first)) + ")", text)
         packed = b""
         for i, part in enumerate(parts):
@@ -125,7 +126,7 @@ class BPETokenizer(Tokenizer):
 
     def check(self, text, disallowed):
         # one look for what all of them begin with, usually "<|"
-        if disallowed and os.path.commonprefix(list(disallowed)) in text:
+        if os.path.commonprefix(list(disallowed)) in text:
             for token in sorted(disallowed):
                 if token in text:
                     raise ValueError(
