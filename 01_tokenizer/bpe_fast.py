@@ -16,8 +16,8 @@ from token_array import BOUNDARY, RIGHT, SHIFT, TokenArray
 
 MERGES_IN_ARRAY = 600  # later ones have few places each, and strings are faster
 LONG = 1000  # bytes; longer words stay in an array, since a str is copied whole for each merge
-BETWEEN = chr(0x10FFFF)  # no token: it stands between words
-ENTRY = 2 * SHIFT  # a heap entry is one number, pair - (count << ENTRY): the commonest pair is the smallest
+BETWEEN = chr(0x10FFFF)  # no token, of which there are at most a million: it stands between words
+ENTRY = 2 * SHIFT  # a heap entry is one number, pair - (count << ENTRY): of the commonest, the smallest pair is first
 
 
 class TokenStrings:
@@ -28,15 +28,16 @@ class TokenStrings:
         self.occurrences = array.occurrences.tolist()
         ids = array.ids[array.ids >= BOUNDARY]
         ids[ids == BOUNDARY] = ord(BETWEEN)
-        self.words = ids.astype("<u4").tobytes().decode("utf-32-le", "surrogatepass").split(BETWEEN)[1:-1]
+        text = ids.astype("<u4").tobytes().decode("utf-32-le", "surrogatepass")  # ids, not code points: any will do
+        self.words = text.split(BETWEEN)[1:-1]
         sizes = [sum(map(len, where)) for where in array.places.values()]
         pairs = np.repeat(np.fromiter(array.places, np.int64), sizes)
-        places = np.concatenate(list(chain.from_iterable(array.places.values())))
+        places = np.concatenate([np.empty(0, np.int32), *chain.from_iterable(array.places.values())])
         array.places.clear()  # in memory once is enough
         alive = (array.ids[places] == pairs >> SHIFT) & (array.ids[array.next[places]] == pairs & RIGHT)
         each_once = np.arange(len(self.words)).astype(object)  # no number is in memory twice
         pairs, words = pairs[alive], each_once[array.word[places[alive]]].tolist()
-        starts = np.flatnonzero(np.append(True, pairs[1:] != pairs[:-1])).tolist()
+        starts = np.flatnonzero(np.diff(pairs, prepend=-1)).tolist()
         self.places = {
             pair: words[start:end] for pair, start, end in zip(pairs[starts].tolist(), starts, [*starts[1:], None])
         }
@@ -115,7 +116,7 @@ def train(word_counts, merge_count, min_count, report):
         (short if len(word) <= LONG else long).append(word)
     holders = [TokenArray(words, [word_counts[word] for word in words]) for words in (short, long) if words]
     counts = dict(sum((Counter(holder.counts) for holder in holders), Counter()))
-    merges, heap, floor = {}, [], max(counts.values(), default=0)
+    merges, heap, floor = {}, [], max(counts.values(), default=0) + 1
     while len(merges) < merge_count:
         if not heap:  # begin again with rarer pairs
             if floor <= min_count:

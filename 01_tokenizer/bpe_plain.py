@@ -43,7 +43,7 @@ def train_naive(word_counts, merge_count, min_count=1):
     for new_id in range(256, 256 + merge_count):
         counts = count_pairs(words)
         best = min(counts, key=lambda pair: (-counts[pair], pair), default=None)
-        if counts[best] < min_count:
+        if best is None or counts[best] < min_count:
             break
         merges[best] = new_id
         words = {tuple(merge(ids, best, new_id)): occurrences for ids, occurrences in words.items()}
@@ -66,8 +66,8 @@ def train_in_place(word_counts, merge_count, min_count=1, watch=None):
             counts[pair] += occurrences[index]
             words_with[pair].add(index)
 
-    # A heap gives the commonest pair without looking at all of them. Its entries go stale when a
-    # count falls; a stale one is put back with its true count when it comes up.
+    # A heap gives the commonest pair without looking at all of them. Only pairs with the newest id
+    # grow, and those are pushed anew; where a count falls, the stale entry is put back when it comes up.
     heap = [(-count, pair) for pair, count in counts.items()]
     heapq.heapify(heap)
     merges = {}

@@ -24,6 +24,8 @@ class CharTokenizer(Tokenizer):
         self.ids = {character: i for i, character in enumerate(self.characters)}
         self.end_of_text = len(self.characters)
         self.vocab_size = len(self.characters) + 1
+        tokens = [*self.characters, END_OF_TEXT]
+        self.vocab = {i: token.encode("utf-8", errors="replace") for i, token in enumerate(tokens)}
 
     def encode(self, text, **special):
         """Token ids of a text. Raises UserError at a character that training never saw."""
@@ -32,9 +34,6 @@ class CharTokenizer(Tokenizer):
         except KeyError as error:
             known = f"the {len(self.ids)} of this tokenizer"
             raise UserError(f"the character {error} is none of {known}: leave it out") from error
-
-    def decode_bytes(self, ids):
-        return "".join([*self.characters, END_OF_TEXT][i] for i in ids).encode("utf-8", errors="replace")
 
     def state(self):
         return {"kind": self.kind, "characters": "".join(self.characters)}

@@ -28,6 +28,8 @@ class Journal:
 
     def __init__(self, path, start):
         self.path, self.journal_path = Path(path), Path(path).with_suffix(".jsonl")
+        if self.path.is_dir():
+            raise UserError(f"{shown(self.path)} is a folder: give -o a file in it")
         if self.path == self.journal_path:
             raise UserError(f"{shown(path)}: the .jsonl is written beside the text, give -o a name that ends in .txt")
         self.cure = f"delete {shown(self.path)} and {shown(self.journal_path)}, or give another -o"
@@ -58,11 +60,13 @@ class Journal:
         self.journal_file.seek(0, os.SEEK_END)
         try:
             first, *lines = [json.loads(line) for line in whole.split(b"\n")] if whole else [self.first]
-            started = first["crawl"]
+            started, text = first["crawl"], first["text"]
         except (ValueError, TypeError, KeyError) as error:
             raise UserError(f"{shown(self.journal_path)} is damaged: {self.cure}") from error
         if started != self.first["crawl"]:
             raise UserError(f"{shown(self.path)} holds a crawl of {started}: {self.cure}")
+        if text != self.path.name:
+            raise UserError(f"{shown(self.journal_path)} belongs to {text}: give another -o")
         return lines
 
     def write(self, line, text=None):

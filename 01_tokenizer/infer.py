@@ -9,7 +9,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "checkpoints"))
 import flags
-from prepare import ensure_tokenizer
+from prepare import TRAINED, ensure_tokenizer
 from tokenizer import BPETokenizer, load_tokenizer
 
 COLOURS = [f"\033[48;5;{colour}m\033[30m" for colour in (153, 223, 157, 219, 229)]
@@ -52,18 +52,20 @@ def show_merges(tokenizer, text):
 def main():
     parser = flags.Parser("Show how a text is cut into tokens, ours beside OpenAI's.")
     example = "The tokenizer tokenizes 12345 unforgettable words."
-    parser.add_argument("text", nargs="?", default=example, help="any text")
+    parser.add_argument("text", nargs="*", default=[example], help="any text")
     parser.add_argument("-p", "--prompt", help="the text, as in the other chapters")
     parser.add_argument("-t", "--tokenizer", choices=["tokenizer", "tiktoken", "char"], default="tokenizer",
                         help="our own byte-pair encoding, OpenAI's, or one token per character")
     parser.add_argument("-m", "--tokenizer_model", metavar="MODEL",
-                        help="path of a trained tokenizer, or a tiktoken encoding (default: one trained on pydocs)")
+                        help="path of a tokenizer, or a tiktoken encoding"
+                             " (default: what train.py saved, else one trained on pydocs)")
     shows = parser.add_mutually_exclusive_group()
     shows.add_argument("--decode", action="store_true", help="the text is ids, such as '72 105': show what they spell")
     shows.add_argument("--merges", action="store_true", help="show merge by merge how the words are built up")
     args = parser.parse()
-    text = args.text if args.prompt is None else args.prompt
-    tokenizer = ensure_tokenizer(args.tokenizer, args.tokenizer_model, "pydocs")
+    text = " ".join(args.text) if args.prompt is None else args.prompt
+    trained = args.tokenizer == "tokenizer" and TRAINED.exists()
+    tokenizer = ensure_tokenizer(args.tokenizer, args.tokenizer_model or (TRAINED if trained else None), "pydocs")
     if args.decode:
         ids = text.replace(",", " ").split()
         if not all(i.isascii() and i.isdecimal() and int(i) < tokenizer.vocab_size for i in ids):
@@ -79,11 +81,11 @@ def main():
     else:
         show(tokenizer, text)
         if args.tokenizer != "tiktoken":
+            print(f"\ntiktoken's {BESIDE}:")
             try:
-                print(f"\ntiktoken's {BESIDE}:")
                 show(load_tokenizer("tiktoken", BESIDE), text)
-            except flags.UserError as error:
-                print(f"(left out: {error})")
+            except flags.UserError:
+                print("left out, since it is not on this machine; tiktoken looks for it in TIKTOKEN_CACHE_DIR")
 
 
 if __name__ == "__main__":

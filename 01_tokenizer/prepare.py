@@ -25,6 +25,7 @@ from tokenizer import END_OF_TEXT, BPETokenizer, CharTokenizer, from_state, load
 FORMAT = 2  # of the tokenizers that are kept; a new number leaves the old ones alone
 VOCAB_SIZE = 2048  # of a tokenizer that is trained because there is none yet
 TRAINED_ON = 20_000_000  # characters of text are enough to learn merges from
+TRAINED = CHECKPOINTS / "01_tokenizer.json"  # where train.py saves, and infer.py looks
 HELD_OUT = 0.1  # of the tokens, at the end
 
 
@@ -68,7 +69,7 @@ def ensure_tokenizer(kind, model, data, vocab_size=VOCAB_SIZE):
 
 def prepare(data, tokenizer, folder):
     """Write the tokens of a corpus to a new folder; it appears when it is complete. Raises UserError."""
-    folder = Path(folder)
+    folder, end_of_text = Path(folder), tokenizer.end_of_text
     dtype = np.uint16 if tokenizer.vocab_size <= 2**16 else np.uint32
     partial = folder.with_name(f".{folder.name}.partial")
     with FileLock(f"{partial}.lock"):
@@ -80,7 +81,7 @@ def prepare(data, tokenizer, folder):
         with open(partial / "train.bin", "wb") as file:
             for piece in corpora.pieces(data):
                 if piece == END_OF_TEXT:
-                    packed = np.array([tokenizer.end_of_text], dtype).tobytes()
+                    packed = np.array([end_of_text], dtype).tobytes()
                     documents += 1
                 else:
                     packed = tokenizer.pack(piece, dtype, disallowed_special=())
@@ -169,9 +170,11 @@ def open_data(args, state=None, source=None):
 def main():
     parser = Parser("Turn a corpus into files of token ids that training maps into memory.")
     parser.add_argument("-d", "--data", default="pydocs", help="name of a corpus, text file, or folder of text files")
-    parser.add_argument("-t", "--tokenizer", choices=["tokenizer", "tiktoken", "char"], default="tokenizer")
-    parser.add_argument("-m", "--tokenizer_model", default=None, help="path of a tokenizer, or a tiktoken encoding")
-    parser.add_argument("-o", "--output", default=None, help="a new folder; none: in data/prepared/")
+    parser.add_argument("-t", "--tokenizer", choices=["tokenizer", "tiktoken", "char"], default="tokenizer",
+                        help="our own byte-pair encoding, OpenAI's, or one token per character")
+    parser.add_argument("-m", "--tokenizer_model", metavar="MODEL",
+                        help="path of a tokenizer, or a tiktoken encoding (default: one trained on the data)")
+    parser.add_argument("-o", "--output", help="a new folder (default: in data/prepared/)")
     args = parser.parse_args()
     tokenizer = ensure_tokenizer(args.tokenizer, args.tokenizer_model, args.data)
     if args.output:

@@ -44,9 +44,6 @@ class ScoreTokenizer(Tokenizer):
             ids += [self.ids[data]] if data in self.ids else [self.byte_ids[bytes([byte])] for byte in data]
         return merge_by_rank(ids, self.merge_of)
 
-    def decode_bytes(self, ids):
-        return b"".join(self.vocab[i] for i in ids)
-
     def state(self):
         return {"kind": self.kind, "tokens": self.tokens, "scores": self.scores, "special_tokens": self.special_tokens}
 

@@ -29,7 +29,7 @@ from web_address import Scope, normalise
 from web_fetch import REDIRECTS, ROBOT, Fetcher
 from web_page import read_page
 
-DISALLOWED = "disallowed by robots.txt"  # the one reason for which a page is not even asked for
+DISALLOWED = "not asked for: disallowed by robots.txt"
 MOST_REDIRECTS = 5  # one after the other
 POLITE_DELAY = 1.0  # seconds
 PATIENCE = 5  # pages in a row that a site fails to give, before the crawl stops, to be gone on with later

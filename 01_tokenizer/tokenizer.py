@@ -76,7 +76,7 @@ class BPETokenizer(Tokenizer):
         for text in ENDS:
             if text in self.special_tokens:
                 return self.special_tokens[text]
-        raise UserError(f"this tokenizer has no token for the end of a text: make one with {END_OF_TEXT}")
+        raise UserError(f"this tokenizer has no special token that ends a text, such as {END_OF_TEXT}: take another")
 
     def train(self, text_or_texts, vocab_size, min_count=1, processes=1, report=None):
         """Learn merges until there are `vocab_size` tokens, or no pair occurs `min_count` times.
@@ -157,12 +157,6 @@ class BPETokenizer(Tokenizer):
         """Whether each merge comes after all those that make one of its parts, as `merge_in_bulk` needs."""
         last = {i: rank for rank, i in enumerate(self.made)}
         return all(rank > max(last.get(i, -1) for i in pair) for pair, rank in self.ranks.items())
-
-    def decode_bytes(self, ids):
-        try:
-            return b"".join(map(self.vocab.__getitem__, ids))
-        except KeyError as error:
-            raise ValueError(f"{error} is no token of this vocabulary of {self.vocab_size:,}") from error
 
     def state(self):
         return self.as_given

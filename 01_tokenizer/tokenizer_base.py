@@ -12,9 +12,16 @@ BATCH = 1_000_000  # characters
 
 
 class Tokenizer:
-    """A kind of tokenizer adds `encode`, `decode_bytes`, `vocab_size`, `end_of_text`, `state` and `from_state`."""
+    """A kind adds `encode`, `vocab` {id: bytes}, `vocab_size`, `end_of_text`, `state` and `from_state`."""
 
     dummy_prefix = ""  # what `encode` puts before a text, and `decode` takes away again
+
+    def decode_bytes(self, ids):
+        """The bytes of some ids. Raises ValueError at an unknown one."""
+        try:
+            return b"".join(map(self.vocab.__getitem__, ids))
+        except KeyError as error:
+            raise ValueError(f"{error} is no token of this vocabulary of {self.vocab_size:,}") from error
 
     def decode(self, ids):
         """The text of some ids; bytes that are no UTF-8 become U+FFFD. Raises ValueError at an unknown id."""
@@ -33,11 +40,13 @@ class Tokenizer:
     def offsets(self, ids):
         """For each id (start, end) of its characters in `decode(ids)`; tokens that share a character overlap."""
         spans, begun = [], 0  # characters that have begun so far
+        if self.dummy_prefix and self.decode_bytes(ids).decode("utf-8", errors="replace").startswith(self.dummy_prefix):
+            begun = -len(self.dummy_prefix)
         for i in ids:
             begins = [byte & 0b1100_0000 != 0b1000_0000 for byte in self.decode_bytes([i])]  # others go on with one
             start = begun if not begins or begins[0] else begun - 1
             begun += sum(begins)
-            spans.append((start, begun))
+            spans.append((max(start, 0), max(begun, 0)))
         return spans
 
     def pack(self, text, dtype, **special):

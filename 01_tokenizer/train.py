@@ -11,7 +11,8 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "checkpoints"))
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "data"))
 import corpora
 import flags
-from prepare import VOCAB_SIZE
+import vocabularies
+from prepare import TRAINED, VOCAB_SIZE
 from tokenizer import END_OF_TEXT, PATTERNS, BPETokenizer
 
 
@@ -38,9 +39,9 @@ def main():
     parser.add_argument("--pattern", choices=PATTERNS, default="cl100k_base", help="how text is cut into words first")
     parser.add_argument("--min_count", type=int, default=1,
                         help="stop when no pair occurs so often; the original stopped at 2")
-    parser.add_argument("--processes", type=int, default=1, help="that cut and count words at once")
+    parser.add_argument("--processes", type=int, default=1, help="processes that cut and count words, side by side")
     parser.add_argument("--show_all", action="store_true", help="print every merge")
-    parser.add_argument("-o", "--output", default=str(flags.CHECKPOINTS / "01_tokenizer.json"),
+    parser.add_argument("-o", "--output", default=str(TRAINED),
                         help="where to save it; name.tiktoken and tokenizer.json are other libraries' formats")
     args = parser.parse()
 
@@ -51,6 +52,7 @@ def main():
                               " and at most 1,000,000")
     if args.min_count < 1 or not 1 <= args.processes <= 64:
         raise flags.UserError("min_count must be at least 1, and processes between 1 and 64")
+    vocabularies.check_name(tokenizer.state(), Path(args.output))  # before the work, not after it
     texts = [piece for piece in corpora.pieces(args.data) if piece != END_OF_TEXT]
     began = time.perf_counter()
     tokenizer.train(texts, args.vocab_size, args.min_count, args.processes, report=Watcher(args.show_all))

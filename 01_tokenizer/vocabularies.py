@@ -73,11 +73,15 @@ def tiktoken_state(encoding):
 
 
 def read_ranks(path):
-    """A .tiktoken file holds lines of a token in base 64 and its rank; its name may tell the pattern."""
+    """A .tiktoken file holds lines of a token in base 64 and its rank, no pattern and no special tokens."""
     lines = [line.split() for line in path.read_bytes().splitlines() if line]
     ranks = {base64.b64decode(token, validate=True): int(rank) for token, rank in lines}
-    pattern = path.stem if path.stem in PATTERNS else "cl100k_base"
-    return ranks_state(ranks, pattern, {END_OF_TEXT: max(ranks.values()) + 1})
+    return ranks_state(ranks, pattern_of_name(path), {END_OF_TEXT: max(ranks.values()) + 1})
+
+
+def pattern_of_name(path):
+    """What the file itself can't say: mine.gpt2.tiktoken cuts as GPT-2, mine.tiktoken as GPT-4."""
+    return next((name for name in PATTERNS if path.stem.endswith(name)), "cl100k_base")
 
 
 def write_ranks(state, path):
@@ -194,8 +198,11 @@ def read_gguf(path):
 def read_llama2c(path):
     """int32 length of the longest token, then for each a float32 score, an int32 length and its bytes."""
     data, at, tokens, scores = path.read_bytes(), 4, [], []
+    longest = struct.unpack_from("<i", data)[0]
     while at < len(data):
         score, size = struct.unpack_from("<fi", data, at)
+        if not 0 < size <= longest or at + 8 + size > len(data):
+            raise ValueError(f"a token of {size} bytes")
         tokens.append(data[at + 8 : at + 8 + size].decode("utf-8"))
         scores.append(score)
         at += 8 + size
@@ -223,7 +230,8 @@ def read(path):
     """The state in a file of any of these formats, or in a folder with a tokenizer.json. Raises UserError."""
     path = Path(path) / "tokenizer.json" if Path(path).is_dir() else Path(path)
     if not path.is_file():
-        raise UserError(f"no tokenizer {path}: train one with 01_tokenizer/train.py, or leave out -m")
+        cure = "train one with 01_tokenizer/train.py, leave out -m, or add -t tiktoken for one of its encodings"
+        raise UserError(f"no tokenizer {path}: {cure}")
     try:
         if path.suffix in READERS:
             return READERS[path.suffix](path)
@@ -234,11 +242,23 @@ def read(path):
 
 
 def write(state, path):
-    """Write a state as its name says: name.tiktoken, tokenizer.json, or else as it is, in JSON."""
+    """Write a state as the name says: name.tiktoken, tokenizer.json, or else as it is, in JSON. Raises UserError."""
+    path = Path(path)
+    check_name(state, path)
     with replacing(path) as beside:
-        if Path(path).suffix == ".tiktoken":
+        if path.suffix == ".tiktoken":
             write_ranks(state, beside)
-        elif Path(path).name == "tokenizer.json":
+        elif path.name == "tokenizer.json" and state["kind"] == "tokenizer":
             write_hugging_face(state, beside)
         else:
             beside.write_text(json.dumps(state, ensure_ascii=False), encoding="utf-8")
+
+
+def check_name(state, path):
+    """Refuse a name under which the state would not be read back as it is."""
+    if path.suffix == ".tiktoken" and state["kind"] == "tokenizer":
+        if pattern_of_name(path) != state["pattern"]:
+            better = path.with_name(f"{path.stem}.{state['pattern']}.tiktoken")
+            raise UserError(f"a .tiktoken file tells its pattern only by its name: call it {better}")
+    elif path.suffix in READERS or path.is_dir() or not path.name:
+        raise UserError(f"can't write a tokenizer to '{path}': give a name that ends in .json")

@@ -40,7 +40,7 @@ def normalise(link, page=""):
     """The normal form of a link on a page, or None where it leads to no web page.
 
     Only what RFC 3986 (section 6.2) calls safe: the case of scheme, host and escapes, needless
-    escapes, dot segments, the default port, the empty path; the fragment goes. A query stays as it is.
+    escapes, dot segments, the default port, the empty path; the fragment goes. A query keeps its order.
     "HTTP://Host:80/a/../%7euser#top" -> "http://host/~user"
     """
     try:
@@ -66,7 +66,7 @@ class Scope:
         parts = urlsplit(start)
         folder, _, last = parts.path.rpartition("/")
         self.site = f"{parts.scheme}://{parts.netloc}"
-        self.folder = f"{folder}/" if "." in last or not last else f"{parts.path}/"
+        self.folder = f"{folder}/" if not last or re.search(r"\.[A-Za-z]\w*$", last) else f"{parts.path}/"
 
     def __str__(self):
         return self.site + self.folder

@@ -44,7 +44,7 @@ O200K_WITHIN_ASCII = (
     r"|[\p{N}]{1,3}| ?[^\s\p{L}\p{N}]++[\r\n/]*+|[\s]*[\r\n]+|[\s]+(?![^\s])|[\s]+"
 )
 NOT_ASCII = re.compile(r"[^\x00-\x7f]")
-# Between a line that has no space at its end and one that begins with a letter every pattern cuts.
+# Between a line that has no space at its end and one that begins with a letter all of them but "none" cut.
 PARAGRAPH = re.compile(r"(?<=\S\n)(?=[A-Za-z])")
 STRETCH = 500_000  # characters
 

@@ -79,6 +79,9 @@ def run(main):
         main()
     except UserError as error:
         fail(" ".join(str(error).split()))
+    except BrokenPipeError:  # `... | head` has seen enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(141)
     except OSError as error:
         fail(f"{error.strerror or error}: {error.filename or 'no file'}; check that it can be read and written")
     except KeyboardInterrupt:

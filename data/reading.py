@@ -53,7 +53,7 @@ def lines_of(path):
         with open(path, encoding="utf-8") as file:
             yield from file
     except UnicodeDecodeError as error:
-        raise UserError(f"{path} is not UTF-8 text ({error.reason} at byte {error.start}): save it as UTF-8") from error
+        raise UserError(f"{path} is not UTF-8 text ({error.reason}): save it as UTF-8") from error
 
 
 def in_pieces(lines):

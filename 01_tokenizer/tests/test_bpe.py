@@ -89,6 +89,24 @@ def test_each_way_of_holding_words_gives_the_same_merges(way, seed, monkeypatch)
     assert list(train_fast(words, 150).items()) == list(bpe_plain.train_naive(words, 150).items())
 
 
+def test_a_single_word_is_merged_to_the_end():
+    for word in (b"hello", b"aaaa", b"ab" * 700):
+        assert list(train_fast({word: 1}, 50)) == list(bpe_plain.train_naive({word: 1}, 50)), word
+    for count in (1, 2, 3):
+        expected = list(bpe_plain.train_naive({b"abc": 2}, 9, min_count=count))
+        assert list(train_fast({b"abc": 2}, 9, min_count=count)) == expected
+
+
+def test_short_words_that_are_done_before_the_long_ones(monkeypatch):
+    """What is left to hold as strings may be nothing at all."""
+    monkeypatch.setattr(bpe_fast, "LONG", 40)
+    monkeypatch.setattr(bpe_fast, "MERGES_IN_ARRAY", 6)
+    long = bytes(random.Random(0).choices(b"abcd", k=60))
+    for short in ({b"x": 1}, {b"xy": 9, b"y": 1}, {b"xyz": 90, b"xx": 80}):
+        words = {**short, long: 1}
+        assert list(train_fast(words, 40)) == list(bpe_plain.train_naive(words, 40))
+
+
 def test_training_stops_where_the_original_did():
     words = {b"ab": 3, b"cd": 2, b"ef": 1}
     for train in TRAINERS:

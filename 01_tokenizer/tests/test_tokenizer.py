@@ -74,6 +74,9 @@ def test_special_tokens_are_not_read_out_of_text_unawares(trained):
     assert trained.encode(END_OF_TEXT, allowed_special="all") == [trained.end_of_text]
     assert trained.encode("<|pause|> twice", allowed_special="all") == [299], "the longest special token wins"
     assert len(trained.encode(END_OF_TEXT, disallowed_special=())) > 1
+    assert trained.encode("a", allowed_special={"<|nobody's|>"}) == [97], "tiktoken ignores unknown names"
+    with pytest.raises(ValueError, match="nobody"):
+        trained.encode("<|nobody's|>", disallowed_special={"<|nobody's|>"})
 
 
 def test_streaming_never_shows_half_a_character(trained):
@@ -150,6 +153,8 @@ def test_characters(tmp_path):
     assert chars.vocab_size == 6 and chars.decode([chars.end_of_text]) == END_OF_TEXT
     with pytest.raises(UserError, match="'z'"):
         chars.encode("z")
+    with pytest.raises(ValueError, match="-1 is no token"):
+        chars.decode([-1])
     chars.save(tmp_path / "c.json")
     assert tokenizers.load_tokenizer("char", tmp_path / "c.json").characters == chars.characters
     with pytest.raises(UserError, match="-t char"):

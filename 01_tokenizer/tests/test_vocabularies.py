@@ -103,8 +103,12 @@ def test_ranks_out_and_in(tmp_path, openai):
     (tmp_path / "gpt2.tiktoken").write_bytes(b"\n".join(lines))
     gpt2 = BPETokenizer.load(tmp_path / "gpt2.tiktoken")
     assert gpt2.encode(TEXT) == openai("gpt2").encode(TEXT) and gpt2.end_of_text == openai("gpt2").eot_token
-    gpt2.save(tmp_path / "out.tiktoken")
-    assert (tmp_path / "out.tiktoken").read_bytes() == b"\n".join(lines) + b"\n"
+    gpt2.save(tmp_path / "out.gpt2.tiktoken")
+    assert (tmp_path / "out.gpt2.tiktoken").read_bytes() == b"\n".join(lines) + b"\n"
+    assert BPETokenizer.load(tmp_path / "out.gpt2.tiktoken").encode(TEXT) == gpt2.encode(TEXT)
+    for name in ("out.tiktoken", "out.bin", "out.model", "out.gguf", ""):
+        with pytest.raises(UserError, match="call it .*out.gpt2.tiktoken|ends in .json"):
+            gpt2.save(tmp_path / name)
 
 
 def gguf(pairs):
@@ -159,6 +163,11 @@ def test_llama2c_reads_and_writes_a_real_story():
     assert stories.decode(ids) == "".join(stories.stream([1, *ids])) == story
     for text in ("", "é北🙂\n", " two  spaces "):
         assert stories.decode(stories.encode(text)) == text, "characters that are no token are spelled in bytes"
+    text = "ab a é"
+    spans = stories.offsets(stories.encode(text))
+    assert spans[0][0] == 0 and spans[-1][1] == len(text), "the space before the text is no part of it"
+    with pytest.raises(ValueError, match="512 is no token"):
+        stories.decode([512])
 
 
 def test_the_originals_files(tmp_path):
