@@ -214,6 +214,8 @@ def main():
     parser = flags.Parser("Measure the tokenizer beside tiktoken, Hugging Face's tokenizers and rustbpe.")
     parser.add_argument("--rounds", type=int, default=7, help="of both sides in turn, of which medians are taken")
     rounds = parser.parse_args().rounds
+    if rounds < 1:
+        raise flags.UserError(f"rounds {rounds} must be at least 1")
     packages = ["tiktoken", *(peer for peer in ("tokenizers", "rustbpe") if importlib.util.find_spec(peer))]
     results = {"machine": measure.machine(*packages), "rounds": rounds, "rows": []}
     for peer in packages[1:]:

@@ -35,7 +35,7 @@ class TokenStrings:
         places = np.concatenate([np.empty(0, np.int32), *chain.from_iterable(array.places.values())])
         array.places.clear()  # in memory once is enough
         alive = (array.ids[places] == pairs >> SHIFT) & (array.ids[array.next[places]] == pairs & RIGHT)
-        each_once = np.arange(len(self.words)).astype(object)  # no number is in memory twice
+        each_once = np.arange(len(self.words)).astype(object)  # one Python number per word, for all lists it is in
         pairs, words = pairs[alive], each_once[array.word[places[alive]]].tolist()
         starts = np.flatnonzero(np.diff(pairs, prepend=-1)).tolist()
         self.places = {
@@ -116,6 +116,7 @@ def train(word_counts, merge_count, min_count, report):
         (short if len(word) <= LONG else long).append(word)
     holders = [TokenArray(words, [word_counts[word] for word in words]) for words in (short, long) if words]
     counts = dict(sum((Counter(holder.counts) for holder in holders), Counter()))
+    # The heap holds the pairs that occur `floor` times or more; when it is empty, floor falls to an eighth.
     merges, heap, floor = {}, [], max(counts.values(), default=0) + 1
     while len(merges) < merge_count:
         if not heap:  # begin again with rarer pairs
@@ -133,7 +134,7 @@ def train(word_counts, merge_count, min_count, report):
                 heapq.heappush(heap, pair - (count << ENTRY))
             continue
         if len(merges) == MERGES_IN_ARRAY and short:
-            holders[0] = TokenStrings(holders[0])
+            holders[0] = TokenStrings(holders[0])  # the words as they are by now
         new_id = 256 + len(merges)
         merges[pair >> SHIFT, pair & RIGHT] = new_id
         if report:
@@ -142,7 +143,7 @@ def train(word_counts, merge_count, min_count, report):
             for lost, born, number in holder.merge(pair, new_id):
                 counts[lost] -= number
                 if not counts[lost]:
-                    del counts[lost]  # no later merge brings it back
+                    del counts[lost]  # for good: the pairs that a merge brings about have its new id
                     for other in holders:
                         other.places.pop(lost, None)
                 counts[born] = count = counts.get(born, 0) + number

@@ -29,7 +29,7 @@ class Journal:
     def __init__(self, path, start):
         self.path, self.journal_path = Path(path), Path(path).with_suffix(".jsonl")
         if self.path.is_dir():
-            raise UserError(f"{shown(self.path)} is a folder: give -o a file in it")
+            raise UserError(f"{shown(self.path)} is a folder: give another -o, a file in it")
         if self.path == self.journal_path:
             raise UserError(f"{shown(path)}: the .jsonl is written beside the text, give -o a name that ends in .txt")
         self.cure = f"delete {shown(self.path)} and {shown(self.journal_path)}, or give another -o"

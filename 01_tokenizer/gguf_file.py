@@ -5,6 +5,7 @@ key, a uint32 type and the value. A string is a uint64 length and UTF-8; an arra
 length and its values. (github.com/ggml-org/ggml, docs/gguf.md)
 """
 
+import os
 import struct
 
 NUMBERS = {0: "B", 1: "b", 2: "H", 3: "h", 4: "I", 5: "i", 6: "f", 7: "?", 10: "Q", 11: "q", 12: "d"}
@@ -14,12 +15,13 @@ STRING, ARRAY = 8, 9
 def read_metadata(path):
     """{key: number, string or list} of a GGUF file. Raises ValueError if it is none, or damaged."""
     with open(path, "rb") as file:
+        length = os.fstat(file.fileno()).st_size
 
         def numbers(code, count=1):
             size = struct.calcsize(f"<{code}") * count
-            if len(data := file.read(size)) < size:
+            if size > length - file.tell():  # before it is asked for: a damaged length may be any number
                 raise ValueError("the file ends too early")
-            return struct.unpack(f"<{count}{code}", data)
+            return struct.unpack(f"<{count}{code}", file.read(size))
 
         def value(kind):
             if kind == STRING:

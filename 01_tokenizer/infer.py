@@ -38,8 +38,8 @@ def show(tokenizer, text):
 
 def show_merges(tokenizer, text):
     """A line for each merge, from bytes to tokens: the earliest learned of the pairs that are there."""
-    for some in tokenizer.words(text):
-        for word in some:
+    for stretch in tokenizer.words(text):
+        for word in stretch:
             ids = [tokenizer.byte_ids[byte] for byte in word.encode("utf-8").translate(None, tokenizer.missing)]
             print(coloured(parts(tokenizer, ids)))
             while found := [pair for pair in zip(ids, ids[1:]) if pair in tokenizer.ranks]:
@@ -68,7 +68,7 @@ def main():
     tokenizer = ensure_tokenizer(args.tokenizer, args.tokenizer_model or (TRAINED if trained else None), "pydocs")
     if args.decode:
         ids = text.replace(",", " ").split()
-        if not all(i.isascii() and i.isdecimal() and int(i) < tokenizer.vocab_size for i in ids):
+        if not all(i.isascii() and i.isdecimal() and len(i) < 10 and int(i) < tokenizer.vocab_size for i in ids):
             raise flags.UserError(f"--decode takes ids from 0 to {tokenizer.vocab_size - 1:,}, with spaces between")
         try:
             print(tokenizer.decode([int(i) for i in ids]))
@@ -76,7 +76,7 @@ def main():
             raise flags.UserError(f"{error}: leave it out") from error
     elif args.merges:
         if not isinstance(tokenizer, BPETokenizer):
-            raise flags.UserError("--merges shows our own byte-pair encoding: leave out -t")
+            raise flags.UserError("--merges shows byte-pair encodings with ranks: leave out -t, or take another -m")
         show_merges(tokenizer, text)
     else:
         show(tokenizer, text)

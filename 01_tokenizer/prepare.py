@@ -70,6 +70,8 @@ def ensure_tokenizer(kind, model, data, vocab_size=VOCAB_SIZE):
 def prepare(data, tokenizer, folder):
     """Write the tokens of a corpus to a new folder; it appears when it is complete. Raises UserError."""
     folder, end_of_text = Path(folder), tokenizer.end_of_text
+    if not folder.name:
+        raise UserError(f"can't write to '{folder}': give a new folder with -o")
     dtype = np.uint16 if tokenizer.vocab_size <= 2**16 else np.uint32
     partial = folder.with_name(f".{folder.name}.partial")
     with FileLock(f"{partial}.lock"):

@@ -10,17 +10,19 @@ import re
 
 from bpe_encode import merge_by_rank
 from tokenizer_base import Tokenizer
+from word_patterns import well_formed
 
 BYTE = re.compile(r"<0x([0-9A-F]{2})>")
 
 
 class ScoreTokenizer(Tokenizer):
     kind = "scores"
-    dummy_prefix = " "
 
-    def __init__(self, tokens, scores, special_tokens):
-        """`tokens` are texts by id, "<0x0A>" for a byte; `special_tokens` are {text: id}, with <s> and </s>."""
-        self.tokens, self.scores, self.special_tokens = tokens, scores, special_tokens
+    def __init__(self, state):
+        """Of `vocabularies.scores_state`: `tokens` are texts by id, "<0x0A>" for a byte."""
+        self.as_given, tokens, special_tokens = state, state["tokens"], state["special_tokens"]
+        self.scores, self.special_tokens = state["scores"], special_tokens
+        self.end_of_text, self.dummy_prefix = state["end_of_text"], state["dummy_prefix"]
         self.vocab = {i: bytes([int(b[1], 16)]) if (b := BYTE.fullmatch(text)) else text.encode("utf-8")
                       for i, text in enumerate(tokens)}
         byte_tokens = {i for i, text in enumerate(tokens) if BYTE.fullmatch(text)}
@@ -29,7 +31,8 @@ class ScoreTokenizer(Tokenizer):
         self.ids = {token: i for i, token in self.vocab.items() if i not in left_out}
         self.vocab |= dict.fromkeys(special_tokens.values(), b"")
         self.vocab_size = len(tokens)
-        self.end_of_text = special_tokens["</s>"]
+        if len(self.byte_ids) < 256 or len(self.scores) < len(tokens) or self.end_of_text not in self.vocab:
+            raise ValueError("a byte, a score or the end of text is missing")
 
     def merge_of(self, pair):
         """(rank, id) of the token that two neighbours make together, or None."""
@@ -39,14 +42,14 @@ class ScoreTokenizer(Tokenizer):
     def encode(self, text, allowed_special=frozenset(), disallowed_special="all"):
         """Token ids of a text, without <s>. Special tokens have no text here, so none is read out of one."""
         ids = []
-        for character in self.dummy_prefix + text if text else "":
-            data = character.encode("utf-8", errors="replace")
+        for character in self.dummy_prefix + well_formed(text) if text else "":
+            data = character.encode("utf-8")
             ids += [self.ids[data]] if data in self.ids else [self.byte_ids[bytes([byte])] for byte in data]
         return merge_by_rank(ids, self.merge_of)
 
     def state(self):
-        return {"kind": self.kind, "tokens": self.tokens, "scores": self.scores, "special_tokens": self.special_tokens}
+        return self.as_given
 
     @classmethod
     def from_state(cls, state):
-        return cls(state["tokens"], state["scores"], state["special_tokens"])
+        return cls(state)

@@ -22,6 +22,7 @@ import tiktoken
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "checkpoints"))
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "data"))
+import tokenizer_state
 import vocabularies
 from bpe_encode import merge_by_rank, merge_in_bulk, merge_word
 from bpe_fast import train_fast
@@ -31,7 +32,8 @@ from reading import END_OF_TEXT
 from score_tokenizer import ScoreTokenizer
 from token_array import SHIFT
 from tokenizer_base import Tokenizer, batches, in_processes
-from word_patterns import PATTERNS, words
+from tokenizer_state import ordinary_tokens, trained_state
+from word_patterns import PATTERNS, well_formed, words
 
 ENDS = (END_OF_TEXT, "<|end_of_text|>", "</s>")  # what end of text is called, here and in Llama's vocabularies
 LARGEST_CACHE = 200_000  # words whose ids are remembered
@@ -51,7 +53,9 @@ class BPETokenizer(Tokenizer):
     def __init__(self, pattern="cl100k_base", special_tokens=(END_OF_TEXT,)):
         if pattern not in PATTERNS:
             raise ValueError(f"no pattern '{pattern}': choose from {', '.join(PATTERNS)}")
-        self.set_state(vocabularies.trained_state(pattern, {}, special_tokens))
+        if isinstance(special_tokens, str) or len(set(special_tokens)) < len(special_tokens) or "" in special_tokens:
+            raise ValueError(f"special_tokens {special_tokens!r} must be several texts, each of them once")
+        self.set_state(trained_state(pattern, {}, special_tokens))
 
     def set_state(self, state):
         self.as_given = state
@@ -59,7 +63,7 @@ class BPETokenizer(Tokenizer):
         self.ignore_merges = state["ignore_merges"]  # a word that is a token is that token
         self.merges = {(left, right): i for left, right, i in state["merges"]}  # in the order of learning
         self.special_tokens = state["special_tokens"]  # {text: id}
-        self.vocab = vocabularies.ordinary_tokens(state)  # {id: bytes}
+        self.vocab = ordinary_tokens(state)  # {id: bytes}
         self.ids = {token: i for i, token in self.vocab.items()}
         self.missing = bytes(byte for byte in range(256) if bytes([byte]) not in self.ids)  # SmolLM2 lacks 21
         self.byte_ids = [self.ids.get(bytes([byte]), 0) for byte in range(256)]
@@ -97,23 +101,24 @@ class BPETokenizer(Tokenizer):
                 word_counts.update(counts)
         word_counts = {word.encode("utf-8"): count for word, count in word_counts.items()}
         merges = train_fast(word_counts, vocab_size - smallest, min_count, report)
-        self.set_state(vocabularies.trained_state(self.pattern, merges, self.special_tokens))
+        self.set_state(trained_state(self.pattern, merges, self.special_tokens))
 
     def pack(self, text, dtype, allowed_special=frozenset(), disallowed_special="all"):
         """What `encode` gives, as the bytes of an array; faster than a list, and what files are made of."""
         special = set(self.special_tokens)
         allowed = special if allowed_special == "all" else special & set(allowed_special)
-        self.check(text, special - allowed if disallowed_special == "all" else set(disallowed_special))
+        self.refuse(text, special - allowed if disallowed_special == "all" else set(disallowed_special))
         parts = [text]
         if allowed:
             longest_first = sorted(allowed, key=len, reverse=True)
             parts = regex.split("(" + "|".join(map(regex.escape, longest_first)) + ")", text)
-        packed = b""
+        packed = []
         for i, part in enumerate(parts):
             if i % 2:
-                packed += self.dtype(self.special_tokens[part]).tobytes()
+                packed.append(self.dtype(self.special_tokens[part]).tobytes())
             else:
-                packed += b"".join(b"".join(map(self.packed.__getitem__, some)) for some in self.words(part))
+                packed += (b"".join(map(self.packed.__getitem__, stretch)) for stretch in self.words(part))
+        packed = b"".join(packed)
         return packed if dtype == self.dtype else np.frombuffer(packed, self.dtype).astype(dtype).tobytes()
 
     def encode(self, text, allowed_special=frozenset(), disallowed_special="all"):
@@ -124,7 +129,7 @@ class BPETokenizer(Tokenizer):
         """
         return np.frombuffer(self.pack(text, self.dtype, allowed_special, disallowed_special), self.dtype).tolist()
 
-    def check(self, text, disallowed):
+    def refuse(self, text, disallowed):
         # one look for what all of them begin with, usually "<|"
         if os.path.commonprefix(list(disallowed)) in text:
             for token in sorted(disallowed):
@@ -163,6 +168,8 @@ class BPETokenizer(Tokenizer):
 
     @classmethod
     def from_state(cls, state):
+        """The tokenizer of a state. Raises ValueError, KeyError or the like where the state is none."""
+        tokenizer_state.check(state)
         tokenizer = cls.__new__(cls)
         tokenizer.set_state(state)
         return tokenizer
@@ -196,8 +203,8 @@ def count_words(pattern, texts):
     """How often each word occurs in some texts: {word: occurrences}."""
     counts = Counter()
     for text in texts:
-        for some in words(pattern, text):
-            counts.update(some)
+        for stretch in words(pattern, text):
+            counts.update(stretch)
     return counts
 
 
@@ -219,12 +226,17 @@ class TiktokenTokenizer(Tokenizer):
                 " or take -t tokenizer, which needs no download"
             ) from error
         self.encode = self.encoding.encode
-        self.decode_bytes = self.encoding.decode_bytes
         self.vocab_size = self.encoding.n_vocab
         self.end_of_text = self.encoding.eot_token
 
     def pack(self, text, dtype, **special):
-        return self.encoding.encode_to_numpy(text, **special).astype(dtype).tobytes()
+        return self.encoding.encode_to_numpy(well_formed(text), **special).astype(dtype).tobytes()
+
+    def decode_bytes(self, ids):
+        try:
+            return self.encoding.decode_bytes(ids)
+        except (KeyError, OverflowError) as error:
+            raise ValueError(f"{error} of {self.name}") from error
 
     def state(self):
         return {"kind": self.kind, "name": self.name}
@@ -249,10 +261,10 @@ def load_tokenizer(kind, model):
     """
     if kind == "tiktoken":
         return TiktokenTokenizer(model)
-    state = vocabularies.read(model)
-    if state["kind"] != kind and (kind, state["kind"]) != ("tokenizer", "scores"):
-        raise UserError(f"{model} is a tokenizer of the kind '{state['kind']}': use it with -t {state['kind']}")
     try:
+        state = vocabularies.read(model)
+        if state["kind"] != kind and (kind, state["kind"]) != ("tokenizer", "scores"):
+            raise UserError(f"{model} is a tokenizer of the kind '{state['kind']}', not '{kind}': choose another -t")
         return from_state(state)
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
-        raise UserError(f"{model} is damaged, or of an older version: train one with 01_tokenizer/train.py") from error
+    except vocabularies.DAMAGE as error:
+        raise UserError(f"{model} is damaged or no tokenizer: train one with 01_tokenizer/train.py") from error

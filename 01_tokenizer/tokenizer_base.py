@@ -38,13 +38,16 @@ class Tokenizer:
             yield text
 
     def offsets(self, ids):
-        """For each id (start, end) of its characters in `decode(ids)`; tokens that share a character overlap."""
+        """For each id (start, end) of its characters in `decode(ids)`; tokens that share a character overlap.
+
+        Right for the ids of any text; not for bytes that are no UTF-8.
+        """
         spans, begun = [], 0  # characters that have begun so far
         if self.dummy_prefix and self.decode_bytes(ids).decode("utf-8", errors="replace").startswith(self.dummy_prefix):
             begun = -len(self.dummy_prefix)
         for i in ids:
             begins = [byte & 0b1100_0000 != 0b1000_0000 for byte in self.decode_bytes([i])]  # others go on with one
-            start = begun if not begins or begins[0] else begun - 1
+            start = begun if not begins or begins[0] else begun - 1  # -1: bytes that are no UTF-8
             begun += sum(begins)
             spans.append((max(start, 0), max(begun, 0)))
         return spans

@@ -5,9 +5,6 @@
     name.gguf         llama.cpp                                                 in
     name.bin          llama2.c (tok512.bin)                                     in
     name.model        the report's original, "bpetokenizer v1"                  in
-
-A state is what JSON can hold. That of a byte-pair encoding has `tokens`, {bytes as latin-1: id}, at least
-of those that no merge makes, `merges`, [[left id, right id, id]] in the order of learning, and `special_tokens`.
 """
 
 import base64
@@ -23,29 +20,10 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "data"))
 from atomic import replacing
 from bpe_encode import merge_word
 from flags import UserError
-from gguf_file import read_metadata
+from hugging_face import read_gguf, read_hugging_face, write_hugging_face
 from reading import END_OF_TEXT
-from word_patterns import PATTERNS, as_usually_written
-
-
-def bpe_state(pattern, tokens, merges, special_tokens, ignore_merges=True, normalization=None):
-    return {
-        "kind": "tokenizer",
-        "pattern": pattern,
-        "normalization": normalization,
-        "ignore_merges": ignore_merges,
-        "special_tokens": special_tokens,
-        "tokens": tokens,
-        "merges": merges,
-    }
-
-
-def trained_state(pattern, pairs, special_tokens):
-    """Ids 0 to 255 are the bytes, then come the merges of the pairs in order, then the special tokens."""
-    merges = [[*pair, 256 + i] for i, pair in enumerate(pairs)]
-    special_tokens = {text: 256 + len(merges) + i for i, text in enumerate(special_tokens)}
-    return bpe_state(pattern, {chr(byte): byte for byte in range(256)}, merges, special_tokens)
-
+from tokenizer_state import bpe_state, ordinary_tokens, scores_state, trained_state
+from word_patterns import PATTERNS
 
 # ---- tiktoken: {bytes: rank}, where the rank is the id ----
 
@@ -76,7 +54,18 @@ def read_ranks(path):
     """A .tiktoken file holds lines of a token in base 64 and its rank, no pattern and no special tokens."""
     lines = [line.split() for line in path.read_bytes().splitlines() if line]
     ranks = {base64.b64decode(token, validate=True): int(rank) for token, rank in lines}
-    return ranks_state(ranks, pattern_of_name(path), {END_OF_TEXT: max(ranks.values()) + 1})
+    if len(set(ranks.values())) < len(lines):
+        raise ValueError("a rank or a token comes twice")
+    highest = max(ranks.values())
+    return ranks_state(ranks, pattern_of_name(path), dict(OPENAI.get(highest, {END_OF_TEXT: highest + 1})))
+
+
+# the special tokens of OpenAI's own files, by the highest rank in them (tiktoken_ext/openai_public.py)
+OPENAI = {
+    100_255: {END_OF_TEXT: 100_257, "<|fim_prefix|>": 100_258, "<|fim_middle|>": 100_259, "<|fim_suffix|>": 100_260,
+              "<|endofprompt|>": 100_276},
+    199_997: {END_OF_TEXT: 199_999, "<|endofprompt|>": 200_018},
+}
 
 
 def pattern_of_name(path):
@@ -86,110 +75,9 @@ def pattern_of_name(path):
 
 def write_ranks(state, path):
     tokens = sorted(ordinary_tokens(state).items())
+    if not {bytes([byte]) for byte in range(256)} <= {token for _, token in tokens}:
+        raise UserError("a .tiktoken file must have all 256 bytes, and this vocabulary lacks some: save it as .json")
     path.write_bytes(b"".join(base64.b64encode(token) + b" %d\n" % i for i, token in tokens))
-
-
-def ordinary_tokens(state):
-    """{id: bytes} of all tokens but the special ones."""
-    tokens = {i: token.encode("latin-1") for token, i in state["tokens"].items()}
-    for left, right, i in state["merges"]:
-        if left in tokens and right in tokens:  # Llama 3 also lists merges of parts that only come later
-            tokens[i] = tokens[left] + tokens[right]
-    return tokens
-
-
-# ---- Hugging Face's tokenizer.json and llama.cpp's GGUF: bytes as printable characters ----
-
-# GPT-2's table: a byte that can be printed is itself, the others are the characters from 256 on.
-PRINTABLE = [*range(ord("!"), ord("~") + 1), *range(ord("¡"), ord("¬") + 1), *range(ord("®"), ord("ÿ") + 1)]
-OTHERS = [byte for byte in range(256) if byte not in PRINTABLE]
-CHARACTER = {byte: chr(byte) for byte in PRINTABLE} | {byte: chr(256 + i) for i, byte in enumerate(OTHERS)}
-BYTE = {character: byte for byte, character in CHARACTER.items()}
-
-
-def printable(token):
-    return "".join(CHARACTER[byte] for byte in token)
-
-
-def printable_state(pattern, vocab, merges, special_tokens, ignore_merges, normalization):
-    """The state of {printable token: id} and [left token, right token] in the order of learning."""
-    merges = [[vocab[left], vocab[right], vocab[left + right]] for left, right in merges]
-    special_ids = set(special_tokens.values())
-    tokens = {bytes(BYTE[c] for c in token).decode("latin-1"): i for token, i in vocab.items() if i not in special_ids}
-    return bpe_state(pattern, tokens, merges, special_tokens, ignore_merges, normalization)
-
-
-def read_hugging_face(contents):
-    model, normalizer = contents["model"], contents.get("normalizer")
-    if model.get("type") != "BPE" or model.get("byte_fallback"):
-        raise UserError(f"a tokenizer.json of type {model.get('type')} that is no byte-level BPE can't be read here")
-    if normalizer and normalizer["type"] != "NFC":
-        raise UserError(f"a tokenizer.json with the normalizer {normalizer['type']} can't be read here")
-    merges = [merge.split(" ") if isinstance(merge, str) else merge for merge in model["merges"]]
-    special_tokens = {token["content"]: token["id"] for token in contents.get("added_tokens", [])}
-    pattern = pattern_of(contents["pre_tokenizer"])
-    normalization = normalizer and normalizer["type"]
-    ignore_merges = bool(model.get("ignore_merges"))
-    return printable_state(pattern, model["vocab"], merges, special_tokens, ignore_merges, normalization)
-
-
-def pattern_of(pre_tokenizer):
-    """The pattern that does what a chain of Hugging Face's pre-tokenizers does."""
-    steps = pre_tokenizer["pretokenizers"] if pre_tokenizer["type"] == "Sequence" else [pre_tokenizer]
-    *cuts, last = steps
-    if last["type"] == "ByteLevel" and not last.get("add_prefix_space"):
-        uses_gpt2 = last.get("use_regex", True)
-        if not cuts:
-            return "gpt2" if uses_gpt2 else "none"
-        if [cut["type"] for cut in cuts] == ["Digits"] and cuts[0]["individual_digits"] and uses_gpt2:
-            return "smollm"
-        if [cut["type"] for cut in cuts] == ["Split"] and "Regex" in cuts[0]["pattern"] and not uses_gpt2:
-            written = cuts[0]["pattern"]["Regex"].replace(r"\z", "$")
-            return {as_usually_written(PATTERNS[name]): name for name in PATTERNS}.get(written, written)
-    raise UserError(f"a tokenizer.json with the pre-tokenizers {[step['type'] for step in steps]} can't be read here")
-
-
-def write_hugging_face(state, path):
-    special = {i: text for text, i in state["special_tokens"].items()}
-    names = {i: printable(token) for i, token in ordinary_tokens(state).items()}
-    pattern = as_usually_written(PATTERNS.get(state["pattern"], state["pattern"]))
-    pattern = {"Regex": pattern.replace("$", r"\z")}  # where `$` is the end of any line
-    split = {"type": "Split", "pattern": pattern, "behavior": "Isolated", "invert": False}
-    byte_level = {"type": "ByteLevel", "add_prefix_space": False, "trim_offsets": False, "use_regex": False}
-    cuts = [] if state["pattern"] == "none" else [split]
-    flags = dict.fromkeys(("single_word", "lstrip", "rstrip", "normalized"), False) | {"special": True}
-    contents = {
-        "version": "1.0",
-        "added_tokens": [{"id": i, "content": text, **flags} for i, text in sorted(special.items())],
-        "normalizer": state["normalization"] and {"type": state["normalization"]},
-        "pre_tokenizer": {"type": "Sequence", "pretokenizers": [*cuts, byte_level]},
-        "post_processor": None,
-        "decoder": byte_level,
-        "model": {
-            "type": "BPE",
-            "ignore_merges": state["ignore_merges"],
-            "vocab": {name: i for i, name in names.items()},
-            "merges": [[names[left], names[right]] for left, right, _ in state["merges"]],
-        },
-    }
-    path.write_text(json.dumps(contents, ensure_ascii=False), encoding="utf-8")
-
-
-def read_gguf(path):
-    pairs = {key.removeprefix("tokenizer.ggml."): value for key, value in read_metadata(path).items()}
-    control, user_defined = 3, 4
-    special = {text: i for i, text in enumerate(pairs["tokens"]) if pairs["token_type"][i] in (control, user_defined)}
-    if pairs["model"] == "llama":
-        tokens = [text.replace("▁", " ") for text in pairs["tokens"]]
-        return {"kind": "scores", "tokens": tokens, "scores": pairs["scores"], "special_tokens": special}
-    patterns = {"gpt-2": "gpt2", "llama-bpe": "llama3", "qwen2": "qwen2", "smollm": "smollm", "gpt-4o": "o200k_base"}
-    if pairs["model"] != "gpt2" or pairs["pre"] not in patterns:
-        raise UserError(f"{path} has a tokenizer '{pairs['model']}', '{pairs.get('pre')}' that can't be read here")
-    vocab = {text: i for i, text in enumerate(pairs["tokens"])}
-    merges = [merge.split(" ") for merge in pairs["merges"]]
-    normalization = "NFC" if pairs["pre"] == "qwen2" else None
-    ignore_merges = pairs["pre"] == "llama-bpe"
-    return printable_state(patterns[pairs["pre"]], vocab, merges, special, ignore_merges, normalization)
 
 
 # ---- llama2.c and the report's original ----
@@ -206,8 +94,7 @@ def read_llama2c(path):
         tokens.append(data[at + 8 : at + 8 + size].decode("utf-8"))
         scores.append(score)
         at += 8 + size
-    special_tokens = {"<unk>": 0, "<s>": 1, "</s>": 2}
-    return {"kind": "scores", "tokens": tokens, "scores": scores, "special_tokens": special_tokens}
+    return scores_state(tokens, scores, {"<unk>": 0, "<s>": 1, "</s>": 2}, 2)
 
 
 def read_original(path):
@@ -216,29 +103,30 @@ def read_original(path):
     if version != "bpetokenizer v1":
         raise UserError(f"{path} is no tokenizer of the report's original, which begins with 'bpetokenizer v1'")
     special_tokens = {text: int(i) for text, _, i in (line.rpartition(" ") for line in lines[: int(count)])}
-    pairs = [tuple(map(int, line.split())) for line in lines[int(count) :]]
-    regex.compile(pattern)
+    pairs = [[int(left), int(right)] for left, right in (line.split() for line in lines[int(count) :])]
     return trained_state(pattern, pairs, ()) | {"special_tokens": special_tokens, "ignore_merges": False}
 
 
 # ---- by the name of the file ----
 
+DAMAGE = (ValueError, LookupError, TypeError, AttributeError, OverflowError, RecursionError, MemoryError,
+          struct.error, regex.error)
 READERS = {".tiktoken": read_ranks, ".gguf": read_gguf, ".bin": read_llama2c, ".model": read_original}
 
 
 def read(path):
-    """The state in a file of any of these formats, or in a folder with a tokenizer.json. Raises UserError."""
+    """The state in a file of any of these formats, or in a folder with a tokenizer.json.
+
+    Raises UserError for what can't be read here, and `DAMAGE` at a file that is none of them.
+    """
     path = Path(path) / "tokenizer.json" if Path(path).is_dir() else Path(path)
     if not path.is_file():
         cure = "train one with 01_tokenizer/train.py, leave out -m, or add -t tiktoken for one of its encodings"
         raise UserError(f"no tokenizer {path}: {cure}")
-    try:
-        if path.suffix in READERS:
-            return READERS[path.suffix](path)
-        contents = json.loads(path.read_text(encoding="utf-8"))
-        return read_hugging_face(contents) if "model" in contents else {"kind": contents["kind"], **contents}
-    except (ValueError, KeyError, TypeError, struct.error, regex.error) as error:
-        raise UserError(f"{path} is damaged or no tokenizer: train one with 01_tokenizer/train.py") from error
+    if path.suffix in READERS:
+        return READERS[path.suffix](path)
+    contents = json.loads(path.read_text(encoding="utf-8-sig"))
+    return read_hugging_face(contents) if "model" in contents else contents
 
 
 def write(state, path):
@@ -261,4 +149,4 @@ def check_name(state, path):
             better = path.with_name(f"{path.stem}.{state['pattern']}.tiktoken")
             raise UserError(f"a .tiktoken file tells its pattern only by its name: call it {better}")
     elif path.suffix in READERS or path.is_dir() or not path.name:
-        raise UserError(f"can't write a tokenizer to '{path}': give a name that ends in .json")
+        raise UserError(f"can't write this tokenizer to '{path}': give a name that ends in .json")

@@ -75,11 +75,12 @@ def well_formed(text):
 def words(pattern, text):
     """Yield the words of a text in lists, one for each stretch of it, as many words at once need much memory.
 
-    `pattern` is one of PATTERNS, or a regular expression of your own without groups that capture.
+    `pattern` is one of PATTERNS, or a regular expression of your own; what it does not match are words too.
     """
     text = text if text.isascii() else well_formed(text)
     if pattern not in PATTERNS:
-        yield [word for word in regex.split(f"({pattern})", text) if word]
+        ends = [end for found in regex.finditer(pattern, text) for end in found.span()]
+        yield [text[start:end] for start, end in zip([0, *ends], [*ends, len(text)]) if start < end]
     elif pattern == "none":
         yield [text] if text else []
     else:

@@ -29,7 +29,12 @@ def clean_gutenberg(lines):
     head, book = [], False  # the lines so far, while they may be a licence; whether a book has begun
     for line in lines:
         marker = re.match(r"\*\*\* ?(START|END) OF (THE|THIS) PROJECT GUTENBERG", line)
-        if marker and marker[1] == "START":
+        if line.startswith(END_OF_TEXT):  # another document, perhaps no book
+            if head and not book:
+                yield from head
+            yield line
+            head, book = [], False
+        elif marker and marker[1] == "START":
             head, book = None, True
         elif marker and book:
             head = []  # the licence's end, and perhaps the next book's head
@@ -50,7 +55,7 @@ def clean_gutenberg(lines):
 
 def lines_of(path):
     try:
-        with open(path, encoding="utf-8") as file:
+        with open(path, encoding="utf-8-sig") as file:
             yield from file
     except UnicodeDecodeError as error:
         raise UserError(f"{path} is not UTF-8 text ({error.reason}): save it as UTF-8") from error
@@ -90,13 +95,17 @@ def read_wikitext(path):
 
 def read_gsm8k(path):
     for line in lines_of(path):
-        problem = json.loads(line)
-        yield f"Question: {problem['question']}\nAnswer: {problem['answer']}\n"
+        try:
+            problem = json.loads(line)
+            question, answer = problem["question"], problem["answer"]
+        except (ValueError, KeyError, TypeError) as error:
+            raise UserError(f"{path} is damaged: delete it and try again") from error
+        yield f"Question: {question}\nAnswer: {answer}\n"
         yield END_OF_TEXT
 
 
 def read_mmlu(path):
-    for question, *choices, answer in csv.reader(lines_of(path)):
+    for question, *choices, answer in filter(None, csv.reader(lines_of(path))):
         listed = "".join(f"{letter}. {choice}\n" for letter, choice in zip("ABCD", choices))
         yield f"Question: {question}\n{listed}Answer: {answer}\n"
         yield END_OF_TEXT

@@ -10,8 +10,8 @@ import pytest
 import tokenizer_base
 from bpe_fast import train_fast
 from for_tests import ROOT, oracle, shared
+from hugging_face import CHARACTER
 from tokenizer import BPETokenizer, count_words
-from vocabularies import CHARACTER
 from word_patterns import PATTERNS
 
 TRAINERS = [bpe_plain.train_naive, bpe_plain.train_in_place, train_fast]

@@ -10,7 +10,7 @@ import reading
 from flags import UserError
 from for_tests import refuse, run, shared, succeed, tiktoken_vocabularies
 from tokenizer import END_OF_TEXT, BPETokenizer, CharTokenizer
-from vocabularies import trained_state
+from tokenizer_state import trained_state
 
 
 @pytest.fixture(autouse=True)

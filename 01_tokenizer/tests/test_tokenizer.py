@@ -157,7 +157,7 @@ def test_characters(tmp_path):
         chars.decode([-1])
     chars.save(tmp_path / "c.json")
     assert tokenizers.load_tokenizer("char", tmp_path / "c.json").characters == chars.characters
-    with pytest.raises(UserError, match="-t char"):
+    with pytest.raises(UserError, match="kind 'char'"):
         tokenizers.load_tokenizer("tokenizer", tmp_path / "c.json")
 
 
@@ -167,6 +167,9 @@ def test_tiktoken_behind_the_same_interface(openai):
     assert o200k.decode([o200k.end_of_text]) == END_OF_TEXT
     assert o200k.pack("hello world", np.uint32) == np.array([24912, 2375], np.uint32).tobytes()
     assert "".join(o200k.stream(o200k.encode(TEXT))) == TEXT
+    assert o200k.encode_batch(["a\ud800", ""]) == [o200k.encode("a\ud800"), []], "lone surrogates"
+    with pytest.raises(ValueError, match="200000"):
+        o200k.decode([200_000])
 
 
 def test_tiktoken_without_network_or_name_says_the_cure(monkeypatch, tmp_path):
@@ -186,6 +189,9 @@ def test_bad_settings_and_files_say_what_is_wrong(tmp_path):
         BPETokenizer().train("text", vocab_size=256)
     with pytest.raises(ValueError, match="cl100k_base"):
         BPETokenizer(pattern="gpt5")
+    for special_tokens in (END_OF_TEXT, ("a", "a"), ("",)):
+        with pytest.raises(ValueError, match="several texts"):
+            BPETokenizer(special_tokens=special_tokens)
     with pytest.raises(UserError, match="no tokenizer"):
         BPETokenizer.load(tmp_path / "missing.json")
     (tmp_path / "broken.json").write_text('{"kind": ', encoding="utf-8")

@@ -2,11 +2,12 @@
 
 import base64
 import json
+import random
 import struct
 from pathlib import Path
 
+import hugging_face
 import pytest
-import vocabularies
 from flags import UserError
 from for_tests import oracle, random_strings, shared
 from tokenizer import END_OF_TEXT, BPETokenizer, load_tokenizer
@@ -130,9 +131,9 @@ def gguf(pairs):
 def test_the_vocabulary_of_a_gguf(tmp_path):
     """SmolLM2's way: special tokens first, byte 0xC0 missing, merges as text."""
     ours = trained("smollm")
-    bytes_ = [vocabularies.CHARACTER[byte] for byte in range(256) if byte != 0xC0]
+    bytes_ = [hugging_face.CHARACTER[byte] for byte in range(256) if byte != 0xC0]
     names = ["<|endoftext|>", "<|im_end|>", *bytes_]
-    merges = [[vocabularies.printable(ours.vocab[i]) for i in pair] for pair in ours.merges]
+    merges = [[hugging_face.printable(ours.vocab[i]) for i in pair] for pair in ours.merges]
     pairs = {
         "general.name": "test",
         "tokenizer.ggml.model": "gpt2",
@@ -198,3 +199,80 @@ def test_what_can_not_be_read_is_named(tmp_path):
     path.write_text('{"kind": "tokenizer", "merges": [[1, 2]]}', encoding="utf-8")
     with pytest.raises(UserError, match="damaged"):
         BPETokenizer.load(tmp_path)
+    changes = [
+        {"model": None},
+        {"model": {**good["model"], "end_of_word_suffix": "</w>"}},
+        {"pre_tokenizer": None},
+        {"added_tokens": [{"id": 5, "content": "a"}]},
+        {"added_tokens": [{"id": 900, "content": "<|x|>", "lstrip": True}]},
+    ]
+    for change in changes:
+        path.write_text(json.dumps(good | change), encoding="utf-8")
+        with pytest.raises(UserError, match="damaged|can't be read here"):
+            BPETokenizer.load(tmp_path)
+
+
+def files_of_every_format(folder):
+    ours = trained()
+    for name in ("mine.json", "tokenizer.json", "mine.tiktoken"):
+        ours.save(folder / name)
+        yield folder / name
+    names = [hugging_face.CHARACTER[byte] for byte in range(256)]
+    pairs = {"tokenizer.ggml.model": "gpt2", "tokenizer.ggml.pre": "gpt-2", "tokenizer.ggml.tokens": [*names, "he"],
+             "tokenizer.ggml.token_type": [1] * 257, "tokenizer.ggml.merges": ["h e"]}
+    (folder / "model.gguf").write_bytes(gguf(pairs))
+    yield folder / "model.gguf"
+    lines = ["bpetokenizer v1", PATTERNS["gpt2"], "1", "<|a b|> 300", "104 101", ""]
+    (folder / "umb.model").write_text("\n".join(lines), encoding="utf-8")
+    yield folder / "umb.model"
+    tokens = ["<unk>", "<s>", "</s>", *(f"<0x{byte:02X}>" for byte in range(256)), " ", "a", " a"]
+    packed = [struct.pack("<fi", i, len(token)) + token.encode() for i, token in enumerate(tokens)]
+    (folder / "tok.bin").write_bytes(struct.pack("<i", 6) + b"".join(packed))
+    yield folder / "tok.bin"
+
+
+def test_a_damaged_file_is_read_or_refused_in_one_line(tmp_path):
+    generator = random.Random(0)
+    for path in files_of_every_format(tmp_path):
+        whole = path.read_bytes()
+        load_tokenizer("tokenizer", path).encode("a text, he said")
+        refused = 0
+        for i in range(150):
+            damaged = bytearray(whole[: generator.randrange(len(whole))] if i % 3 == 0 else whole)
+            for _ in range(generator.randint(1, 3)):
+                if damaged:
+                    damaged[generator.randrange(len(damaged))] = generator.randrange(256)
+            path.write_bytes(damaged)
+            try:
+                load_tokenizer("tokenizer", path).encode("a text, he said")
+            except UserError as error:
+                refused += 1
+                assert str(path) in str(error) or "can't be read here" in str(error) or "bpetokenizer" in str(error)
+        assert refused > 20, f"{path.name}: nothing is checked"
+    for text in ("[" * 100_000, "{}", '{"kind": "bear"}', '{"kind": "tokenizer", "model": {}}'):
+        (tmp_path / "mine.json").write_text(text, encoding="utf-8")
+        with pytest.raises(UserError, match="damaged|can't be read here|of the kind"):
+            load_tokenizer("tokenizer", tmp_path / "mine.json")
+
+
+def test_special_ids_with_gaps_between(openai, tmp_path):
+    """cl100k_base has none at 100256; Hugging Face would move the others down if they stood among added tokens only."""
+    ours = BPETokenizer.from_tiktoken("cl100k_base")
+    ours.save(tmp_path / "tokenizer.json")
+    theirs = oracle("tokenizers").Tokenizer.from_file(str(tmp_path / "tokenizer.json"))
+    text = "a<|endoftext|>b<|endofprompt|>"
+    assert theirs.encode(text).ids == ours.encode(text, allowed_special="all")
+    assert BPETokenizer.load(tmp_path).special_tokens == ours.special_tokens
+    ours.save(tmp_path / "cl100k_base.tiktoken")
+    assert BPETokenizer.load(tmp_path / "cl100k_base.tiktoken").special_tokens == ours.special_tokens
+
+
+def test_patterns_of_ones_own(tmp_path):
+    """Groups, dollars, and text between the matches; a `$` means another thing to Hugging Face."""
+    for pattern in (r"'(s|t)|(\w)+", r"\$\w+|\w+", r"[$]\w+|\s"):
+        ours = BPETokenizer.from_state({**trained().state(), "pattern": pattern})
+        text = "it's $ab\nx $$ 12!"
+        assert ours.decode(ours.encode(text)) == text
+        ours.save(tmp_path / "tokenizer.json")
+        theirs = oracle("tokenizers").Tokenizer.from_file(str(tmp_path / "tokenizer.json"))
+        assert theirs.encode(text).ids == ours.encode(text), pattern

@@ -92,6 +92,8 @@ def test_cleaning():
     assert list(reading.clean_gutenberg(book * 2)) == ["Call me\n", "Ishmael.\n"] * 2
     for other in (["my log\n", "*** END OF PHASE 1\n", "rest\n"], ["a\n", end, "b\n"]):
         assert "".join(reading.clean_gutenberg(other)).startswith(other[0]), "that was no book's head"
+    two = list(reading.clean_gutenberg([*book, f"{END_OF_TEXT}\n", "Another text.\n"]))
+    assert two == ["Call me\n", "Ishmael.\n", f"{END_OF_TEXT}\n", "Another text.\n"]
     plain = [f"{i}\n" for i in range(3000)]
     assert list(reading.clean_gutenberg(plain)) == plain and list(reading.clean_gutenberg(plain[:5])) == plain[:5]
 
