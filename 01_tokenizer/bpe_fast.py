@@ -104,13 +104,13 @@ def train_fast(word_counts, merge_count, min_count=1, report=None):
     collecting = gc.isenabled()
     gc.disable()  # the many small lists make no cycles, and looking for some takes a tenth of the time
     try:
-        return train(word_counts, merge_count, min_count, report)
+        return learn_merges(word_counts, merge_count, min_count, report)
     finally:
         if collecting:
             gc.enable()
 
 
-def train(word_counts, merge_count, min_count, report):
+def learn_merges(word_counts, merge_count, min_count, report):
     short, long = [], []
     for word in word_counts:
         (short if len(word) <= LONG else long).append(word)
