@@ -46,12 +46,12 @@ def row(what, unit, ours, peer, theirs):
 
 
 def table(results):
-    """The rows as lines of Markdown; "ours is" says how many times less time (or memory) ours takes."""
+    """The rows as lines of Markdown; the last column has medians of the rounds' ratios."""
     yield "| what | ours | theirs | ours is |"
     yield "|---|---|---|---|"
     for line in results["rows"]:
         unit, ratio = line["unit"], median(t / o for o, t in zip(line["ours"], line["theirs"]))
-        better = f"{ratio:.2f} times as {'fast' if unit == 's' else 'small'}"
+        better = f"{ratio:.2f} times as fast" if unit == "s" else f"{1 / ratio:.2f} of theirs"
         ours, theirs = (f"{median(line[side]):.3g} {unit}" for side in ("ours", "theirs"))
         yield f"| {line['what']} | {ours} | {theirs} ({line['peer']}) | {better} |"
     yield ""
