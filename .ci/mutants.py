@@ -16,15 +16,15 @@ ROOT = Path(__file__).resolve().parents[1]
 # name: (file, the line as it is, the line as a tired author might write it, the tests that must see it)
 MUTANTS = {
     "scale by the embedding size": (
-        "02_attention/attention.py",
+        "02_attention/formulas.py",
         "scores = q @ k.transpose(-2, -1) / math.sqrt(head_size)",
-        "scores = q @ k.transpose(-2, -1) / math.sqrt(head_size * self.head_count)",
+        "scores = q @ k.transpose(-2, -1) / math.sqrt(head_size * q.shape[1])",
         "02_attention/tests/test_attention.py",
     ),
     "mask missing": (
-        "02_attention/attention.py",
-        "y = F.scaled_dot_product_attention(q, k, v, dropout_p=dropout, is_causal=True)",
-        "y = F.scaled_dot_product_attention(q, k, v, dropout_p=dropout)",
+        "02_attention/attend.py",
+        "dropout_p=dropout, is_causal=True, enable_gqa=gqa)",
+        "dropout_p=dropout, enable_gqa=gqa)",
         "03_gpt/tests/test_gpt.py",
     ),
     "erf for tanh GELU": (

@@ -30,5 +30,4 @@ class OneBlockModel(nn.Module):
 
     def attention_maps(self, ids):
         """How much each token (row) looks at each other one (column), per head: (B, nh, T, T)."""
-        q, k, _ = self.attention.heads(self.embed(ids))
-        return self.attention.weights(q, k)
+        return self.attention.weights(self.embed(ids))

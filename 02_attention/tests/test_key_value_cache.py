@@ -1,0 +1,145 @@
+"""Decoding with a cache equals the whole forward, for every kind of attention, and however the text arrives."""
+
+import pytest
+import torch
+from attention import CausalSelfAttention, GroupedQueryAttention
+from key_value_cache import KeyValueCache, left_pad
+from latent_attention import MultiHeadLatentAttention
+from positions import LearnedPositions, Rotary, rotary_frequencies
+
+KINDS = {
+    "multi-head": lambda turn: CausalSelfAttention(32, 4),
+    "multi-head, window": lambda turn: CausalSelfAttention(32, 4, window=3),
+    "grouped": lambda turn: GroupedQueryAttention(32, 4, 2, rotary=turn),
+    "multi-query, window": lambda turn: GroupedQueryAttention(32, 4, 1, rotary=turn, qk_norm=True, bias=True, window=3),
+    "latent": lambda turn: MultiHeadLatentAttention(32, 4, 12, 6, turn, query_latent_size=10),
+}
+
+
+@pytest.fixture(params=KINDS)
+def layers(request):
+    """Two layers: what the first one gives to padding, the second one reads."""
+    torch.manual_seed(0)
+    turn = Rotary(rotary_frequencies(8), 16)
+    return [KINDS[request.param](turn) for _ in range(2)]
+
+
+@pytest.fixture(autouse=True)
+def decoding():
+    with torch.no_grad():
+        yield
+
+
+def forward(layers, x, caches=(None, None), **more):
+    for layer, cache in zip(layers, caches):
+        x = x + layer(x, cache=cache, **more)
+    return x
+
+
+def empty(layers, batch_size, block_size=16, **more):
+    return [KeyValueCache(layer.cached_sizes, batch_size, block_size, **more) for layer in layers]
+
+
+@pytest.mark.parametrize("fused", [True, False])
+@pytest.mark.parametrize("pieces", [[1] * 10, [10], [6, 1, 1, 2], [3, 3, 4]])
+def test_cached_equals_full(layers, pieces, fused):
+    for layer in layers:
+        layer.fused = fused
+    x = torch.randn(2, 10, 32)
+    caches = empty(layers, 2)
+    out = torch.cat([forward(layers, piece, caches) for piece in x.split(pieces, dim=1)], dim=1)
+    assert torch.allclose(out, forward(layers, x), atol=1e-5), "do positions and the mask count what is stored?"
+    assert [cache.length for cache in caches] == [10, 10]
+
+
+@pytest.mark.parametrize("fused", [True, False])
+@pytest.mark.parametrize("prompt_pieces", [[5], [1, 4], [1] * 5])
+def test_prompts_of_different_lengths_in_one_batch(layers, prompt_pieces, fused):
+    for layer in layers:
+        layer.fused = fused
+    lengths = [8, 5, 7, 4]  # of which the last 3 are written after the prompts
+    texts = [torch.randn(1, length, 32) for length in lengths]
+    padding = torch.tensor([8 - length for length in lengths])
+    x = torch.randn(4, 8, 32)  # noise where the padding stands
+    for row, text in enumerate(texts):
+        x[row, padding[row] :] = text
+    caches = empty(layers, 4, padding=padding)
+    out = torch.cat([forward(layers, piece, caches) for piece in x.split([*prompt_pieces, 1, 1, 1], dim=1)], dim=1)
+    for row, text in enumerate(texts):
+        alone = forward(layers, text)[0]
+        assert torch.allclose(out[row, padding[row] :], alone, atol=1e-5), "does padding shift positions or leak in?"
+
+    # the same without a cache: who calls gives the positions, and a mask of what is no padding
+    tokens = torch.arange(8) >= padding[:, None]  # (B, S)
+    positions = (torch.arange(8) - padding[:, None]).clamp(min=0)
+    whole = forward(layers, x, positions=positions, mask=tokens[:, None, None])
+    assert torch.allclose(whole, out, atol=1e-5)
+
+
+def test_a_mask_beside_the_cache(layers):
+    x = torch.randn(1, 6, 32)
+    hidden = torch.tensor([True, True, False, True, True, True])
+    expected = forward(layers, x, mask=hidden)
+    caches = empty(layers, 1)
+    out = [forward(layers, x[:, :4], caches, mask=hidden[:4]), forward(layers, x[:, 4:5], caches, mask=hidden[:5]),
+           forward(layers, x[:, 5:], caches, mask=hidden)]
+    assert torch.allclose(torch.cat(out, dim=1), expected, atol=1e-5)
+
+
+def test_the_newest_tokens_can_be_forgotten(layers):
+    x, other = torch.randn(1, 6, 32), torch.randn(1, 3, 32)
+    caches = empty(layers, 1)
+    forward(layers, torch.cat([x, other], dim=1), caches)
+    for cache in caches:
+        cache.length = 4
+    assert torch.allclose(forward(layers, x[:, 4:], caches), forward(layers, x)[:, 4:], atol=1e-5)
+
+
+def test_learned_positions_count_from_behind_the_padding():
+    """How a model with added positions decodes: the cache says where the next tokens stand."""
+    torch.manual_seed(0)
+    tokens, places, layer = torch.nn.Embedding(20, 32), LearnedPositions(16, 32), CausalSelfAttention(32, 4)
+
+    def hidden(ids, cache=None):
+        T = ids.shape[1]
+        positions = torch.arange(T) if cache is None else cache.next_positions(T)
+        return layer(tokens(ids) + places(positions), cache=cache)
+
+    prompts = [[3, 1, 4, 1, 5], [9, 2]]
+    ids, padding = left_pad(prompts)
+    assert ids.tolist() == [[3, 1, 4, 1, 5], [0, 0, 0, 9, 2]] and padding.tolist() == [0, 3]
+    cache = KeyValueCache(layer.cached_sizes, 2, 16, padding=padding)
+    first, second = hidden(ids, cache), hidden(torch.tensor([[6], [6]]), cache)
+    for row, prompt in enumerate(prompts):
+        alone = hidden(torch.tensor([[*prompt, 6]]))[0]
+        assert torch.allclose(first[row, -1], alone[-2], atol=1e-6)
+        assert torch.allclose(second[row, -1], alone[-1], atol=1e-6), "does the padding count as a position?"
+
+
+def test_memory_is_taken_once():
+    cache = KeyValueCache(((2, 8), (2, 8)), 1, 16)
+    before = [each.data_ptr() for each in cache.stored]
+    for _ in range(4):
+        k, v = cache.append(torch.randn(1, 2, 3, 8), torch.randn(1, 2, 3, 8))
+    assert k.shape == v.shape == (1, 2, 12, 8)
+    assert [each.data_ptr() for each in (k, v)] == before, "is the memory copied at each token?"
+
+
+def test_bytes_per_token():
+    def size(attention, **more):
+        return KeyValueCache(attention.cached_sizes, 3, 16, **more).bytes_per_token
+
+    turn = Rotary(rotary_frequencies(8), 16)
+    assert size(CausalSelfAttention(32, 4)) == 2 * 4 * 8 * 4  # keys and values, heads, numbers, bytes
+    assert size(GroupedQueryAttention(32, 4, 2, rotary=turn)) == 2 * 2 * 8 * 4
+    assert size(GroupedQueryAttention(32, 4, 1), dtype=torch.bfloat16) == 2 * 1 * 8 * 2
+    assert size(MultiHeadLatentAttention(32, 4, 12, 8, turn)) == (12 + 8) * 4
+
+
+def test_a_full_cache_and_a_wrong_batch_are_said_in_words(layers):
+    caches = empty(layers, 2, block_size=4)
+    forward(layers, torch.randn(2, 3, 32), caches)
+    with pytest.raises(ValueError, match="the cache is full: it has 3 of 4 tokens, and 2 more do not fit"):
+        forward(layers, torch.randn(2, 2, 32), caches)
+    with pytest.raises(ValueError, match="the cache has room for"):
+        forward(layers, torch.randn(1, 1, 32), caches)
