@@ -6,6 +6,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 from attend import attend, causal_mask
+from for_tests import oracle
 from formulas import LayerNorm, attention_weights, softmax
 
 
@@ -63,6 +64,12 @@ def test_plain_equals_fused_under_any_mask(key_value_heads, T, heads_of_mask):
     expected = F.scaled_dot_product_attention(q, *repeated, mask)
     for fused in (True, False):
         assert close(attend(q, k, v, mask, fused=fused), expected), "does head h look with head h // groups?"
+
+
+def test_the_window_is_that_of_mistral_in_transformers():
+    theirs = oracle("transformers.masking_utils").sliding_window_causal_mask_function(3)
+    places = torch.arange(7)
+    assert torch.equal(causal_mask(7, 7, window=3), theirs(0, 0, places[:, None], places)), "is oneself counted?"
 
 
 def test_who_may_look_at_whom():
