@@ -28,7 +28,7 @@ class MultiHeadLatentAttention(nn.Module):
                  value_size=None, dropout=0.0, fused=True, norm_epsilon=1e-6):
         super().__init__()
         value_size = value_size or head_size
-        self.head_count, self.head_size, self.latent_size = head_count, head_size, latent_size
+        self.head_count, self.latent_size = head_count, latent_size
         self.rotary, self.dropout, self.fused = rotary, dropout, fused
         self.cached_sizes = ((1, latent_size), (1, rotary.size))
         query_size = query_latent_size or embedding_size
@@ -94,8 +94,10 @@ class MultiHeadLatentAttention(nn.Module):
         latent, rotary_key = self.latents(x, positions)
         if cache is not None:
             latent, rotary_key = cache.append(latent, rotary_key)
-        # few queries and many keys, as while decoding: cheaper than to write out all keys and values anew
-        form = self.absorbed if q.shape[2] < latent.shape[2] else self.plain
+        # Plain pays for each of the S keys anew, L x 2 hs products; absorbed for each pair of query and key, 2 (L - hs)
+        # more: with a cache it is cheaper for up to about hs queries, and much cheaper for one
+        T, S, head_size = q.shape[2], latent.shape[2], q.shape[3]
+        form = self.absorbed if T < S and T <= head_size else self.plain
         padding = None if cache is None else cache.padding
         y = form(q, rotary_q, latent, rotary_key, mask, padding, self.dropout if self.training else 0.0)
         return self.projection(join_heads(y))  # u = W^O [o_1; ...; o_nh] (19)

@@ -42,20 +42,6 @@ def test_fewer_key_value_heads_are_repeated_ones():
         assert close(grouped(x), multi(x)), "are the heads of a group neighbours?"
 
 
-def transformers_attention(module, config):
-    """A layer's attention of a model of transformers, as a function of x, with everything random in it."""
-    layer = getattr(module, [name for name in dir(module) if name.endswith("Attention")
-                             and name.startswith(type(config).__name__.removesuffix("Config"))][0])(config, 0)
-    turn = getattr(module, type(config).__name__.removesuffix("Config") + "RotaryEmbedding")(config)
-    for parameter in layer.parameters():
-        torch.nn.init.normal_(parameter, std=0.3)
-
-    def run(x, visible, positions):
-        hidden = torch.zeros(visible.shape).masked_fill(~visible, -math.inf)
-        return layer(x, position_embeddings=turn(x, positions), attention_mask=hidden)[0]
-    return layer, run
-
-
 def from_transformers(state):
     names = {"q_proj": "query", "k_proj": "key", "v_proj": "value", "o_proj": "projection",
              "q_norm": "query_norm", "k_norm": "key_norm"}
@@ -67,30 +53,33 @@ SHAPE = {"hidden_size": 32, "num_attention_heads": 4, "num_key_value_heads": 2, 
 LLAMA3 = {"factor": 4.0, "low_freq_factor": 1.0, "high_freq_factor": 4.0, "original_max_position_embeddings": 16}
 
 
+FAMILIES = {  # the family's name in transformers, its settings, ours, the size of a head
+    "llama": ("Llama", {}, {}, 8),
+    "llama3": ("Llama", {}, {}, 8),
+    "qwen2": ("Qwen2", {}, {"bias": True}, 8),  # for queries, keys and values, none for the projection
+    "qwen3": ("Qwen3", {"head_dim": 12}, {"head_size": 12, "qk_norm": True}, 12),  # heads larger than C / nh
+}
+
+
 @pytest.mark.parametrize("fused", [True, False])
-@pytest.mark.parametrize("family", ["llama", "llama3", "qwen2", "qwen3"])
+@pytest.mark.parametrize("family", FAMILIES)
 def test_grouped_query_attention_equals_transformers(family, fused):
-    transformers = oracle("transformers")
+    name, settings, more, head_size = FAMILIES[family]
     torch.manual_seed(0)
-    theta = {"rope_type": "default", "rope_theta": 500.0}
-    frequencies, more = rotary_frequencies(8, 500.0), {}
-    if family.startswith("llama"):
-        if family == "llama3":
-            theta = {"rope_type": "llama3", "rope_theta": 500.0, **LLAMA3}
-            frequencies = llama3_frequencies(frequencies, **LLAMA3)
-        module = oracle("transformers.models.llama.modeling_llama")
-        config = transformers.LlamaConfig(**SHAPE, rope_parameters=theta)
-    elif family == "qwen2":  # biases for queries, keys and values only
-        module = oracle("transformers.models.qwen2.modeling_qwen2")
-        config, more = transformers.Qwen2Config(**SHAPE, rope_parameters=theta), {"bias": True}
-    else:  # heads larger than C / nh, and normalised before they are turned
-        module = oracle("transformers.models.qwen3.modeling_qwen3")
-        config = transformers.Qwen3Config(**SHAPE, head_dim=12, rope_parameters=theta)
-        frequencies, more = rotary_frequencies(12, 500.0), {"head_size": 12, "qk_norm": True}
-    layer, theirs = transformers_attention(module, config)
+    frequencies, turns = rotary_frequencies(head_size, 500.0), {"rope_type": "default", "rope_theta": 500.0}
+    if family == "llama3":
+        frequencies, turns = llama3_frequencies(frequencies, **LLAMA3), {**turns, "rope_type": "llama3", **LLAMA3}
+    config = getattr(oracle("transformers"), name + "Config")(**SHAPE, **settings, rope_parameters=turns)
+    module = oracle(f"transformers.models.{name.lower()}.modeling_{name.lower()}")
+    theirs = getattr(module, name + "Attention")(config, 0)
+    for parameter in theirs.parameters():
+        torch.nn.init.normal_(parameter, std=0.3)
     ours = GroupedQueryAttention(32, 4, 2, rotary=Rotary(frequencies, 64), fused=fused, **more)
-    ours.load_state_dict(from_transformers(layer.state_dict()))
+    ours.load_state_dict(from_transformers(theirs.state_dict()))
     x = torch.randn(2, 40, 32)
     positions = torch.stack([torch.arange(40), torch.randperm(64)[:40].sort().values])  # a shift would not be seen
-    expected = theirs(x, causal_mask(40, 40)[None, None], positions)
+    cos_sin = getattr(module, name + "RotaryEmbedding")(config)(x, positions)
+    hidden = torch.zeros(1, 1, 40, 40).masked_fill(~causal_mask(40, 40), -math.inf)
+    expected, weights = theirs(x, position_embeddings=cos_sin, attention_mask=hidden)
     assert close(ours(x, positions), expected, 1e-5), "which numbers are a pair: i and i + hs/2? normed before turned?"
+    assert close(ours.weights(x, positions), weights, 1e-5)

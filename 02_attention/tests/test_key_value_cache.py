@@ -3,9 +3,10 @@
 import pytest
 import torch
 from attention import CausalSelfAttention, GroupedQueryAttention
+from for_tests import oracle
 from key_value_cache import KeyValueCache, left_pad
 from latent_attention import MultiHeadLatentAttention
-from positions import LearnedPositions, Rotary, rotary_frequencies
+from positions import LearnedPositions, Rotary, llama3_frequencies, rotary_frequencies
 
 KINDS = {
     "multi-head": lambda turn: CausalSelfAttention(32, 4),
@@ -41,7 +42,7 @@ def empty(layers, batch_size, block_size=16, **more):
 
 
 @pytest.mark.parametrize("fused", [True, False])
-@pytest.mark.parametrize("pieces", [[1] * 10, [10], [6, 1, 1, 2], [3, 3, 4]])
+@pytest.mark.parametrize("pieces", [[1] * 10, [10], [6, 1, 1, 2], [3, 3, 4], [1, 9]])
 def test_cached_equals_full(layers, pieces, fused):
     for layer in layers:
         layer.fused = fused
@@ -114,6 +115,38 @@ def test_learned_positions_count_from_behind_the_padding():
         alone = hidden(torch.tensor([[*prompt, 6]]))[0]
         assert torch.allclose(first[row, -1], alone[-2], atol=1e-6)
         assert torch.allclose(second[row, -1], alone[-1], atol=1e-6), "does the padding count as a position?"
+
+
+def test_a_padded_batch_is_continued_as_by_transformers():
+    """A small Llama of transformers with our attention and cache in it, against its own `generate`."""
+    transformers = oracle("transformers")
+    torch.manual_seed(0)
+    scaling = {"factor": 4.0, "low_freq_factor": 1.0, "high_freq_factor": 4.0, "original_max_position_embeddings": 16}
+    llama = transformers.LlamaForCausalLM(transformers.LlamaConfig(
+        vocab_size=100, hidden_size=64, intermediate_size=96, num_hidden_layers=3, num_attention_heads=8,
+        num_key_value_heads=2, max_position_embeddings=64, pad_token_id=0, bos_token_id=1, eos_token_id=None,
+        rope_parameters={"rope_type": "llama3", "rope_theta": 10000.0, **scaling},
+    )).eval()
+    for parameter in llama.parameters():
+        torch.nn.init.normal_(parameter, std=0.15)
+    turn = Rotary(llama3_frequencies(rotary_frequencies(8), **scaling), 64)
+    ours = [GroupedQueryAttention(64, 8, 2, rotary=turn) for _ in llama.model.layers]
+    for attention, layer in zip(ours, llama.model.layers):
+        for mine, theirs in (("query", "q_proj"), ("key", "k_proj"), ("value", "v_proj"), ("projection", "o_proj")):
+            setattr(attention, mine, getattr(layer.self_attn, theirs))
+    ids, padding = left_pad([torch.randint(1, 100, (length,)).tolist() for length in (11, 3, 7, 20)])
+    caches = empty(ours, 4, block_size=64, padding=padding)
+    out = new = ids
+    for _ in range(30):
+        x = llama.model.embed_tokens(new)
+        for attention, layer, cache in zip(ours, llama.model.layers, caches):
+            x = x + attention(layer.input_layernorm(x), cache=cache)
+            x = x + layer.mlp(layer.post_attention_layernorm(x))
+        new = llama.lm_head(llama.model.norm(x[:, -1:])).argmax(-1)  # (B, 1)
+        out = torch.cat([out, new], dim=1)
+    tokens = (torch.arange(20) >= padding[:, None]).long()
+    expected = llama.generate(ids, attention_mask=tokens, max_new_tokens=30, do_sample=False)
+    assert torch.equal(out, expected), "do positions count from behind the padding, and is it never looked at?"
 
 
 def test_memory_is_taken_once():
