@@ -97,7 +97,7 @@ class MultiHeadLatentAttention(nn.Module):
         # Plain pays for each of the S keys anew, L x 2 hs products; absorbed for each pair of query and key, 2 (L - hs)
         # more: with a cache it is cheaper for up to about hs queries, and much cheaper for one
         T, S, head_size = q.shape[2], latent.shape[2], q.shape[3]
-        form = self.absorbed if T < S and T <= head_size else self.plain
+        form = self.plain if T == S or head_size < T else self.absorbed
         padding = None if cache is None else cache.padding
         y = form(q, rotary_q, latent, rotary_key, mask, padding, self.dropout if self.training else 0.0)
         return self.projection(join_heads(y))  # u = W^O [o_1; ...; o_nh] (19)
