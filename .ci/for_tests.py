@@ -74,3 +74,13 @@ def tiktoken_vocabularies(folder):
     for file in shared("tiktoken_cache").iterdir():
         (folder / file.name).write_bytes(file.read_bytes())
     return {"TIKTOKEN_CACHE_DIR": str(folder)}
+
+
+@pytest.fixture(autouse=True, scope="module")
+def one_thread():
+    """For the conftest.py of a chapter: tensors of tests are too small for threads, which wait for each other."""
+    torch = importlib.import_module("torch")
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)

@@ -45,6 +45,24 @@ MUTANTS = {
         "pass",
         "01_tokenizer/tests/test_bpe.py",
     ),
+    "a window one too wide": (
+        "02_attention/attend.py",
+        "visible = visible & (queries - keys < window)",
+        "visible = visible & (queries - keys <= window)",
+        "02_attention/tests/test_formulas.py",
+    ),
+    "positions that count the padding": (
+        "02_attention/key_value_cache.py",
+        "return (places - self.padding[:, None]).clamp(min=0)",
+        "return places.expand(len(self.padding), -1)",
+        "02_attention/tests/test_key_value_cache.py",
+    ),
+    "scale by the latent vector": (
+        "02_attention/latent_attention.py",
+        "scores = scores / math.sqrt(q.shape[-1] + rotary_q.shape[-1])",
+        "scores = scores / math.sqrt(latent_q.shape[-1] + rotary_q.shape[-1])",
+        "02_attention/tests/test_latent_attention.py",
+    ),
     "runs merged twice": (
         "01_tokenizer/token_array.py",
         "places = places[(np.arange(len(places)) - start) % 2 == 0]",
