@@ -45,6 +45,12 @@ def row(what, unit, ours, peer, theirs):
     return {"what": what, "unit": unit, "ours": ours, "peer": peer, "theirs": theirs}
 
 
+def amount(number, unit):
+    """0.0123, "s" -> "12.3 ms"; 1.23, "s" -> "1.23 s"."""
+    number, unit = (1000 * number, "ms") if unit == "s" and number < 0.1 else (number, unit)
+    return f"{number:.3g} {unit}" if number < 1000 else f"{number:,.0f} {unit}"
+
+
 def table(results):
     """The rows as lines of Markdown; the last column has medians of the rounds' ratios."""
     yield "| what | ours | theirs | ours is |"
@@ -52,9 +58,10 @@ def table(results):
     for line in results["rows"]:
         unit, ratio = line["unit"], median(t / o for o, t in zip(line["ours"], line["theirs"]))
         better = f"{ratio:.2f} times as fast" if unit == "s" else f"{1 / ratio:.2f} of theirs"
-        ours, theirs = (f"{median(line[side]):.3g} {unit}" for side in ("ours", "theirs"))
+        ours, theirs = (amount(median(line[side]), unit) for side in ("ours", "theirs"))
         yield f"| {line['what']} | {ours} | {theirs} ({line['peer']}) | {better} |"
     yield ""
+    yield from results.get("notes", [])
     yield f"Medians of {results['rounds']} rounds in turn. Measured: {results['machine']}."
 
 
