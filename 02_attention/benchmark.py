@@ -46,7 +46,7 @@ def forward_once(form, length):
     attention, x = CausalSelfAttention(SIZE, HEADS, fused=form == "fused"), torch.randn(1, length, SIZE)
     attention(x[:, :64])  # what is set up once
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    seconds = [measure.seconds(partial(attention, x)) for _ in range(5)]
+    seconds = [measure.seconds(partial(attention, x)) for _ in range(3)]
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before
     print(json.dumps({"s": float(np.median(seconds)), "MB": peak / 1024}))
 
@@ -99,7 +99,7 @@ def main():
         forward_once(sys.argv[2], int(sys.argv[3]))
         return
     parser = flags.Parser("Measure attention as it is written beside fused attention, and caches.")
-    parser.add_argument("--rounds", type=int, default=5, help="of both sides in turn, of which medians are taken")
+    parser.add_argument("--rounds", type=int, default=3, help="of both sides in turn, of which medians are taken")
     rounds = parser.parse_args().rounds
     if rounds < 1:
         raise flags.UserError(f"rounds {rounds} must be at least 1")
@@ -107,7 +107,7 @@ def main():
     rows = list(length_rows(rounds))
     growth = "Growth with the length: time by the power {:.1f} fused and {:.1f} plain, memory by {:.1f} and {:.1f}."
     notes = [growth.format(*exponents(rows))]
-    rows += [decoding_row(name, attention, 4 * rounds) for name, attention in kinds().items()]
+    rows += [decoding_row(name, attention, 7 * rounds) for name, attention in kinds().items()]
     results = {"machine": measure.machine("torch"), "rounds": rounds, "rows": rows, "notes": notes}
     measure.write(results, HERE)
     print(*measure.table(results), sep="\n")

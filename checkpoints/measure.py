@@ -66,7 +66,9 @@ def table(results):
 
 
 def readme_with(results, readme):
-    """The text of a README with the table of the results between its two marks."""
+    """The text of a README with the table of the results between its two marks. Raises ValueError without them."""
+    if not readme.count(BEGIN) == readme.count(END) == 1:
+        raise ValueError(f"the README must have one line {BEGIN} and one line {END}")
     before, _, rest = readme.partition(BEGIN)
     return "\n".join([before + BEGIN, *table(results), END]) + rest.partition(END)[2]
 
