@@ -250,8 +250,11 @@ KINDS = {kind.kind: kind for kind in (BPETokenizer, CharTokenizer, TiktokenToken
 
 
 def from_state(state):
-    """Make the tokenizer again of which a checkpoint holds the state."""
-    return KINDS[state["kind"]].from_state(state)
+    """Make the tokenizer again of which a checkpoint holds the state. Raises UserError if it holds none."""
+    try:
+        return KINDS[state["kind"]].from_state(state)
+    except vocabularies.DAMAGE as error:
+        raise UserError("its tokenizer is damaged, or of an older version of this course: train it again") from error
 
 
 def load_tokenizer(kind, model):
@@ -265,6 +268,6 @@ def load_tokenizer(kind, model):
         state = vocabularies.read(model)
         if state["kind"] != kind and (kind, state["kind"]) != ("tokenizer", "scores"):
             raise UserError(f"{model} is a tokenizer of the kind '{state['kind']}', not '{kind}': choose another -t")
-        return from_state(state)
+        return KINDS[state["kind"]].from_state(state)
     except vocabularies.DAMAGE as error:
         raise UserError(f"{model} is damaged or no tokenizer: train one with 01_tokenizer/train.py") from error

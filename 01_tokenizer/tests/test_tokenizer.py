@@ -129,6 +129,11 @@ def test_the_cache_is_bounded(trained, monkeypatch):
     assert not fresh.packed, "a word without an end must not stay in memory"
 
 
+def test_the_state_of_an_older_checkpoint_is_refused_in_words():
+    with pytest.raises(UserError, match="older version"):
+        tokenizers.from_state({"kind": "tokenizer", "pattern": "gpt2", "special_tokens": [], "merges": [[97, 98]]})
+
+
 def test_an_untrained_tokenizer_is_one_of_bytes():
     assert BPETokenizer().encode("hé") == [104, 0xC3, 0xA9] and BPETokenizer().vocab_size == 257
 
