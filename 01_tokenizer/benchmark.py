@@ -26,6 +26,7 @@ import corpora
 import flags
 import measure
 from bpe_fast import train_fast
+from hugging_face import as_oniguruma_writes
 from tokenizer import END_OF_TEXT, BPETokenizer, TiktokenTokenizer, count_words
 from word_patterns import PATTERNS, as_usually_written
 
@@ -69,7 +70,7 @@ def train_rustbpe(texts, threads):
 def train_hugging_face(texts, threads):
     from tokenizers import Regex, Tokenizer, models, pre_tokenizers, trainers
 
-    pattern = Regex(as_usually_written(PATTERNS["cl100k_base"]).replace("$", r"\z"))
+    pattern = Regex(as_oniguruma_writes("cl100k_base"))
     byte_level = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)
     alphabet = pre_tokenizers.ByteLevel.alphabet()
     trainer = trainers.BpeTrainer(vocab_size=VOCAB_SIZE, initial_alphabet=alphabet, show_progress=False)
@@ -212,10 +213,7 @@ def main():
         train_once(sys.argv[2], int(sys.argv[3]))
         return
     parser = flags.Parser("Measure the tokenizer beside tiktoken, Hugging Face's tokenizers and rustbpe.")
-    parser.add_argument("--rounds", type=int, default=7, help="of both sides in turn, of which medians are taken")
-    rounds = parser.parse_args().rounds
-    if rounds < 1:
-        raise flags.UserError(f"rounds {rounds} must be at least 1")
+    rounds = measure.rounds(parser, default=7)
     packages = ["tiktoken", *(peer for peer in ("tokenizers", "rustbpe") if importlib.util.find_spec(peer))]
     results = {"machine": measure.machine(*packages), "rounds": rounds, "rows": []}
     for peer in packages[1:]:

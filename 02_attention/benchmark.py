@@ -99,10 +99,7 @@ def main():
         forward_once(sys.argv[2], int(sys.argv[3]))
         return
     parser = flags.Parser("Measure attention as it is written beside fused attention, and caches.")
-    parser.add_argument("--rounds", type=int, default=3, help="of both sides in turn, of which medians are taken")
-    rounds = parser.parse_args().rounds
-    if rounds < 1:
-        raise flags.UserError(f"rounds {rounds} must be at least 1")
+    rounds = measure.rounds(parser, default=3)
     torch.manual_seed(0)
     rows = list(length_rows(rounds))
     growth = "Growth with the length: time by the power {:.1f} fused and {:.1f} plain, memory by {:.1f} and {:.1f}."

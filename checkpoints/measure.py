@@ -14,6 +14,7 @@ from pathlib import Path
 from statistics import median
 
 from atomic import replacing
+from flags import UserError
 
 BEGIN, END = "<!-- from figures/benchmark.json -->", "<!-- end -->"
 
@@ -26,6 +27,15 @@ def machine(*packages):
         processor = found[1]
     versions = ", ".join(f"{package} {importlib.metadata.version(package)}" for package in packages)
     return f"{processor}, {os.cpu_count()} cores, {platform.system()}, Python {platform.python_version()}, {versions}"
+
+
+def rounds(parser, default):
+    """Read the command line of a benchmark.py: how many rounds to measure. Raises UserError if there is none."""
+    parser.add_argument("--rounds", type=int, default=default, help="of both sides in turn; medians are taken")
+    asked = parser.parse_args().rounds
+    if asked < 1:
+        raise UserError(f"rounds {asked} must be at least 1")
+    return asked
 
 
 def seconds(function):
