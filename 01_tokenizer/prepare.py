@@ -72,7 +72,7 @@ def prepare(data, tokenizer, folder):
     folder, end_of_text = Path(folder), tokenizer.end_of_text
     if not folder.name:
         raise UserError(f"can't write to '{folder}': give a new folder with -o")
-    dtype = np.uint16 if tokenizer.vocab_size <= 2**16 else np.uint32
+    dtype = tokenizer.dtype
     partial = folder.with_name(f".{folder.name}.partial")
     with FileLock(f"{partial}.lock"):
         if folder.exists():

@@ -69,7 +69,6 @@ class BPETokenizer(Tokenizer):
         self.byte_ids = [self.ids.get(bytes([byte]), 0) for byte in range(256)]
         self.vocab |= {i: text.encode("utf-8") for text, i in self.special_tokens.items()}
         self.vocab_size = max(self.vocab) + 1
-        self.dtype = np.uint16 if self.vocab_size <= 1 << 16 else np.uint32
         self.ranks = {pair: rank for rank, pair in enumerate(self.merges)}
         self.made = list(self.merges.values())
         self.packed = PackedWords(self)

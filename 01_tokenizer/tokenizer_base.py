@@ -16,6 +16,11 @@ class Tokenizer:
 
     dummy_prefix = ""  # what `encode` puts before a text, and `decode` takes away again
 
+    @property
+    def dtype(self):
+        """The smallest kind of number that holds every id."""
+        return np.uint16 if self.vocab_size <= 1 << 16 else np.uint32
+
     def decode_bytes(self, ids):
         """The bytes of some ids. Raises ValueError at an unknown one."""
         try:
