@@ -4,7 +4,6 @@
 """
 
 import random
-import runpy
 import sys
 from collections import Counter
 from pathlib import Path
@@ -12,6 +11,7 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "checkpoints"))
 import bpe_plain
 import flags
+from answers import grade
 from tokenizer import BPETokenizer
 
 generator = random.Random(0)
@@ -56,34 +56,8 @@ def check_cut_number(cut_number):
             return f"{digits!r} is {expected}, not {found}"
 
 
-def verdict(check, answer):
-    """What is wrong with an answer, or None."""
-    if answer is None:
-        return "not there yet"
-    try:
-        return check(answer)
-    except Exception as error:
-        return f"it raised {error!r}"
-
-
 CHECKS = {name.removeprefix("check_"): check for name, check in list(globals().items()) if name.startswith("check_")}
 
 
-def main():
-    parser = flags.Parser("Check your answers to the exercises of 01_tokenizer/README.md.")
-    parser.add_argument("answers", help="a Python file with functions of your own: " + ", ".join(CHECKS))
-    path = Path(parser.parse_args().answers)
-    if not path.is_file():
-        raise flags.UserError(f"no file {path}: write your functions into one")
-    try:
-        answers = runpy.run_path(str(path))
-    except Exception as error:
-        raise flags.UserError(f"{path} can't be run: {error!r}") from error
-    verdicts = {name: verdict(check, answers.get(name)) for name, check in CHECKS.items()}
-    for name, said in verdicts.items():
-        print(f"{name}: {said or 'right'}")
-    sys.exit(any(verdicts.values()))
-
-
 if __name__ == "__main__":
-    flags.run(main)
+    flags.run(lambda: grade("01_tokenizer", CHECKS))

@@ -58,9 +58,13 @@ def causal_mask(T, S, window=None, padding=None, mask=None, device=None):
     return visible | (keys == queries)  # padding sees at least itself: NaN in its row would spread to all others
 
 
-def attend_back(q, k, v, mask=None, window=None, padding=None, dropout=0.0, fused=True):
-    """`attend` under `causal_mask`, which is not written down where the fused function has it built in."""
+def attend_back(q, k, v, mask=None, window=None, cache=None, dropout=0.0, fused=True):
+    """`attend` under `causal_mask`, which is not written down where the fused function has it built in.
+
+    With a `cache` (key_value_cache.py), k and v are what its `append` returned.
+    """
     T, S = q.shape[2], k.shape[2]
+    padding = None if cache is None else cache.padding
     only_causal = mask is None and window is None and padding is None
     if only_causal and fused and T == S:
         gqa = q.shape[1] > k.shape[1]

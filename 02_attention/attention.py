@@ -81,9 +81,8 @@ class CausalSelfAttention(MultiHeadAttention):
         q, k, v = self.heads(x)
         if cache is not None:
             k, v = cache.append(k, v)  # (B, nh, S, hs)
-        padding = None if cache is None else cache.padding
         dropout = self.dropout if self.training else 0.0
-        y = attend_back(q, k, v, mask, self.window, padding, dropout, self.fused)  # (B, nh, T, hs)
+        y = attend_back(q, k, v, mask, self.window, cache, dropout, self.fused)  # (B, nh, T, hs)
         return self.projection(join_heads(y))
 
 
@@ -170,7 +169,6 @@ class GroupedQueryAttention(nn.Module):
         q, k, v = self.heads(x, positions)
         if cache is not None:
             k, v = cache.append(k, v)  # (B, nkv, S, hs)
-        padding = None if cache is None else cache.padding
         dropout = self.dropout if self.training else 0.0
-        y = attend_back(q, k, v, mask, self.window, padding, dropout, self.fused)  # (B, nh, T, hs)
+        y = attend_back(q, k, v, mask, self.window, cache, dropout, self.fused)  # (B, nh, T, hs)
         return self.projection(join_heads(y))

@@ -61,14 +61,14 @@ class MultiHeadLatentAttention(nn.Module):
         k = split_heads(self.key_up(latent[:, 0]), self.head_count)  # k^C = W^UK c^KV (10), (B, nh, S, hs)
         return torch.cat([k, rotary_key.expand(-1, self.head_count, -1, -1)], dim=-1)  # [k^C; k^R] (17)
 
-    def plain(self, q, rotary_q, latent, rotary_key, mask=None, padding=None, dropout=0.0):
+    def plain(self, q, rotary_q, latent, rotary_key, mask=None, cache=None, dropout=0.0):
         """Multi-head attention with the keys and values written out: (B, nh, T, vs)."""
         q = torch.cat([q, rotary_q], dim=-1)  # [q^C; q^R] (16), (B, nh, T, hs + r)
         v = split_heads(self.value_up(latent[:, 0]), self.head_count)  # v^C = W^UV c^KV (11), (B, nh, S, vs)
         # softmax(q k^T / sqrt(hs + r)) v (18)
-        return attend_back(q, self.keys(latent, rotary_key), v, mask, None, padding, dropout, self.fused)
+        return attend_back(q, self.keys(latent, rotary_key), v, mask, None, cache, dropout, self.fused)
 
-    def absorbed(self, q, rotary_q, latent, rotary_key, mask=None, padding=None, dropout=0.0):
+    def absorbed(self, q, rotary_q, latent, rotary_key, mask=None, cache=None, dropout=0.0):
         """The same from the latent vectors themselves, as if all heads shared one key: (B, nh, T, vs)."""
         latent, rotary_key = latent[:, 0], rotary_key[:, 0]  # (B, S, L), (B, S, r)
         key_up = self.key_up.weight.view(self.head_count, -1, self.latent_size)  # (nh, hs, L)
@@ -76,6 +76,7 @@ class MultiHeadLatentAttention(nn.Module):
         # q . (W^UK c) = (W^UK^T q) . c: the key's matrix moves over to the query
         latent_q = q @ key_up  # (B, nh, T, L)
         scores = torch.einsum("bhtl,bsl->bhts", latent_q, latent) + torch.einsum("bhtr,bsr->bhts", rotary_q, rotary_key)
+        padding = None if cache is None else cache.padding
         visible = causal_mask(q.shape[2], latent.shape[1], None, padding, mask, q.device)
         scores = scores / math.sqrt(q.shape[-1] + rotary_q.shape[-1])  # of the key as it was, not of the latent vector
         weights = F.dropout(softmax(scores.masked_fill(~visible, -math.inf)), dropout)
@@ -98,6 +99,5 @@ class MultiHeadLatentAttention(nn.Module):
         # more: with a cache it is cheaper for up to about hs queries, and much cheaper for one
         T, S, head_size = q.shape[2], latent.shape[2], q.shape[3]
         form = self.plain if T == S or head_size < T else self.absorbed
-        padding = None if cache is None else cache.padding
-        y = form(q, rotary_q, latent, rotary_key, mask, padding, self.dropout if self.training else 0.0)
+        y = form(q, rotary_q, latent, rotary_key, mask, cache, self.dropout if self.training else 0.0)
         return self.projection(join_heads(y))  # u = W^O [o_1; ...; o_nh] (19)

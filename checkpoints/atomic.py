@@ -26,3 +26,9 @@ def replacing(path):
     finally:
         with contextlib.suppress(OSError):
             beside.unlink(missing_ok=True)
+
+
+def save_figure(figure, path):
+    """Write a matplotlib figure as a PNG."""
+    with replacing(path) as beside:
+        figure.savefig(beside, dpi=110, format="png")

@@ -9,8 +9,6 @@ from attention import (
     MultiHeadAttention,
     SingleHeadAttention,
 )
-from for_tests import refuse, shared, succeed
-from one_block import OneBlockModel
 from positions import Rotary, rotary_frequencies
 
 
@@ -212,37 +210,3 @@ def test_bad_shapes_are_said_in_words():
         GroupedQueryAttention(32, 4, 2, rotary=rotary(6))
     with pytest.raises(ValueError, match="17 tokens are more than the block_size of 16"):
         GroupedQueryAttention(32, 4, 2, rotary=rotary())(torch.zeros(1, 17, 32))
-
-
-# the model and the scripts
-
-
-def test_one_block_model_learns_one_batch_by_heart():
-    torch.manual_seed(0)
-    model = OneBlockModel(vocab_size=20, embedding_size=32, block_size=8, head_count=2)
-    ids = torch.randint(20, (4, 9))
-    optimizer = torch.optim.AdamW(model.parameters(), lr=1e-2)
-    for _ in range(200):
-        _, loss = model(ids[:, :-1], ids[:, 1:])
-        optimizer.zero_grad()
-        loss.backward()
-        optimizer.step()
-    assert loss.item() < 0.1
-
-
-def test_scripts(tmp_path):
-    text = shared("tinyshakespeare/input.txt")
-    saved = tmp_path / "a.pt"
-    small = (16, 4, 32, 3e-3, 20, 2)
-    words = ("02_attention/train.py", "-t", "char", "-d", text, "-s", saved, *small)
-    first, second = (succeed(*words).partition("device")[2] for _ in range(2))
-    assert first == second, "same seed, same numbers"
-    assert "ln(vocabulary size) 4.190" in first and "step 18: validation loss" in first
-    assert "checkpoint" in succeed("02_attention/train.py", "-l", saved, "-d", text)
-    out = succeed("02_attention/infer.py", "First Citizen:", "-l", saved, "-o", tmp_path / "maps.png")
-    assert "head 2: the last token looks most at" in out
-    assert (tmp_path / "maps.png").read_bytes()[:4] == b"\x89PNG"
-    assert "1 to 32" in refuse("02_attention/infer.py", "x" * 33, "-l", saved)
-    assert "contradicts" in refuse("02_attention/train.py", "-l", saved, "-d", text, 32)
-    assert "divisible" in refuse("02_attention/train.py", 10, 4, 32, 3e-3, 20, 4)
-    assert "no checkpoint" in refuse("02_attention/infer.py", "-l", "missing.pt")

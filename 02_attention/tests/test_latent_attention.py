@@ -64,11 +64,11 @@ def test_equals_transformers_deepseek(version, query_latent_size):
 def test_absorbed_equals_plain(query_latent_size):
     attention = latent_attention(query_latent_size=query_latent_size)
     x = torch.randn(2, 9, 24)
-    padding = torch.tensor([0, 3])
+    padded = KeyValueCache(attention.cached_sizes, 2, 9, padding=torch.tensor([0, 3]))
     mask = torch.rand(2, 3, 9, 9) < 0.7
     parts = *attention.queries(x), *attention.latents(x)
     last = [each[:, :, -2:] for each in parts[:2]]
-    for more in ({}, {"padding": padding}, {"mask": mask}):
+    for more in ({}, {"cache": padded}, {"mask": mask}):
         plain, absorbed = attention.plain(*parts, **more), attention.absorbed(*parts, **more)
         assert torch.allclose(absorbed, plain, atol=1e-6), "is the scale that of the key, not of the latent vector?"
     assert torch.allclose(attention.absorbed(*last, *parts[2:]), attention.plain(*parts)[:, :, -2:], atol=1e-6)
