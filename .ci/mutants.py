@@ -63,6 +63,12 @@ MUTANTS = {
         "scores = scores / math.sqrt(latent_q.shape[-1] + rotary_q.shape[-1])",
         "02_attention/tests/test_latent_attention.py",
     ),
+    "padding counts as a word": (
+        "02_attention/translation.py",
+        "mask = (words != PADDING)[:, None, None]",
+        "mask = (words != -1)[:, None, None]",
+        "02_attention/tests/test_experiments.py",
+    ),
     "runs merged twice": (
         "01_tokenizer/token_array.py",
         "places = places[(np.arange(len(places)) - start) % 2 == 0]",
