@@ -34,12 +34,14 @@ class MixtureOfExperts(nn.Module):
         self.balance_loss = 0.0
 
     def choose(self, x):
-        """x (N, C) -> the scores of all experts (N, E), the chosen k (N, k) and their weights, which sum to 1 (N, k)."""
+        """x (N, C) -> the scores of all experts (N, E), the chosen k (N, k), their weights (N, k), of sum 1."""
         affinity = self.gate(x).float()
         scores = affinity.sigmoid() if self.balance == "bias" else affinity.softmax(-1)
         chosen = (scores + self.bias).topk(self.experts_per_token).indices
         weights = scores.gather(-1, chosen)
-        return scores, chosen, weights / weights.sum(-1, keepdim=True)
+        if self.experts_per_token > 1:  # one alone would always weigh 1, and the gate would learn nothing
+            weights = weights / weights.sum(-1, keepdim=True)
+        return scores, chosen, weights
 
     def forward(self, x):
         flat = x.flatten(0, -2)  # (N, C)
