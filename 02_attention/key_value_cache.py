@@ -57,3 +57,14 @@ class KeyValueCache:
             place.copy_(each)
         self.length = end
         return [stored[:, :, :end] for stored in self.stored]
+
+    def select(self, rows):
+        """Go on with these rows, in this order: some to drop those that have ended, one n times to copy it."""
+        for i, stored in enumerate(self.stored):
+            chosen = stored[rows, :, : self.length]  # a copy, and only of what is in use
+            if len(rows) > len(stored):
+                stored = stored.new_empty(len(rows), *stored.shape[1:])
+            self.stored[i] = stored[: len(rows)]
+            self.stored[i][:, :, : self.length] = chosen
+        if self.padding is not None:
+            self.padding = self.padding[rows]
