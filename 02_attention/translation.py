@@ -100,7 +100,8 @@ class Translator(nn.Module):
         memory, mask = self.encode(source(texts))
         digits = torch.full((len(texts), 1), BEGIN)
         for _ in range(MOST_DIGITS - 1):
-            following = self.decode(digits, memory, mask)[:, -1:].argmax(-1)
+            # END or a digit: <padding> and <begin> stand before these, and are never answers
+            following = END + self.decode(digits, memory, mask)[:, -1:, END:].argmax(-1)
             digits = torch.cat([digits, following], dim=1)
         written = ([DIGITS[i] for i in row] for row in digits[:, 1:].tolist())
         return ["".join(row[: row.index("<end>")] if "<end>" in row else row) for row in written]

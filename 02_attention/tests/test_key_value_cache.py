@@ -96,6 +96,40 @@ def test_the_newest_tokens_can_be_forgotten(layers):
     assert torch.allclose(forward(layers, x[:, 4:], caches), forward(layers, x)[:, 4:], atol=1e-5)
 
 
+@pytest.mark.parametrize("padding", [None, torch.tensor([0, 2, 1])])
+@pytest.mark.parametrize("rows", [[2, 0], [1], [0, 0, 2], [2, 1, 0], [1, 1, 1, 0, 2, 2]])
+def test_rows_are_dropped_reordered_and_copied(layers, rows, padding):
+    """As if those rows had been read alone from the beginning."""
+    x, new = torch.randn(3, 5, 32), torch.randn(len(rows), 2, 32)
+    caches = empty(layers, 3, padding=padding)
+    forward(layers, x, caches)
+    for cache in caches:
+        cache.select(rows)
+    out = [forward(layers, piece, caches) for piece in new.split(1, dim=1)]
+    alone = empty(layers, len(rows), padding=None if padding is None else padding[rows])
+    expected = forward(layers, torch.cat([x[rows], new], dim=1), alone)[:, 5:]
+    assert torch.allclose(torch.cat(out, dim=1), expected, atol=1e-5), "does the padding move with its row?"
+
+
+def test_one_prompt_that_was_read_once_is_continued_in_many_ways(layers):
+    prompt, new = torch.randn(1, 6, 32), torch.randn(8, 3, 32)
+    caches = empty(layers, 1)
+    forward(layers, prompt, caches)
+    for cache in caches:
+        cache.select([0] * 8)
+    whole = forward(layers, torch.cat([prompt.expand(8, -1, -1), new], dim=1))
+    assert torch.allclose(forward(layers, new, caches), whole[:, 6:], atol=1e-5), "do the copies share their memory?"
+
+
+def test_dropping_and_reordering_take_no_new_memory():
+    cache = KeyValueCache(((2, 8), (2, 8)), 4, 16)
+    before = [each.data_ptr() for each in cache.stored]
+    for rows in ([3, 2, 1, 0], [1, 1, 0, 2], [2, 0], [1]):
+        cache.append(*torch.randn(2, len(cache.stored[0]), 2, 3, 8))
+        cache.select(rows)
+        assert [each.data_ptr() for each in cache.stored] == before and len(cache.stored[0]) == len(rows)
+
+
 def test_learned_positions_count_from_behind_the_padding():
     """How a model with added positions decodes: the cache says where the next tokens stand."""
     torch.manual_seed(0)
