@@ -28,9 +28,9 @@ MUTANTS = {
         "03_gpt/tests/test_gpt.py",
     ),
     "erf for tanh GELU": (
-        "03_gpt/gpt.py",
-        'self.gelu = nn.GELU(approximate="tanh")',
-        "self.gelu = nn.GELU()",
+        "03_gpt/blocks.py",
+        '"gelu": lambda x: F.gelu(x, approximate="tanh"),',
+        '"gelu": lambda x: F.gelu(x),',
         "03_gpt/tests/test_gpt.py",
     ),
     "labels shifted by none": (
@@ -68,6 +68,24 @@ MUTANTS = {
         "mask = (words != PADDING)[:, None, None]",
         "mask = (words != -1)[:, None, None]",
         "02_attention/tests/test_experiments.py",
+    ),
+    "every GGUF is interleaved": (
+        "03_gpt/weight_layouts.py",
+        'interleaved=family == "llama"',
+        "interleaved=True",
+        "03_gpt/tests/test_pretrained.py",
+    ),
+    "the bias of balance weighs": (
+        "03_gpt/experts.py",
+        "weights = scores.gather(-1, chosen)",
+        "weights = (scores + self.bias).gather(-1, chosen)",
+        "03_gpt/tests/test_experts.py",
+    ),
+    "gate and inner numbers exchanged": (
+        "03_gpt/fast_decode.py",
+        "gate, inner = inner.chunk(2, dim=-1)",
+        "inner, gate = inner.chunk(2, dim=-1)",
+        "03_gpt/tests/test_fast_decode.py",
     ),
     "runs merged twice": (
         "01_tokenizer/token_array.py",
