@@ -9,7 +9,6 @@
 
 import math
 import sys
-import time
 from dataclasses import asdict
 from pathlib import Path
 
@@ -20,11 +19,11 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "checkpoints"))
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "01_tokenizer"))
 import checkpoint
 import flags
-import sampling
 import trainer
 from flags import UserError, shown
 from gpt import GPT, GPTConfig
 from prepare import choose_tokenizer, open_data
+from writing import write
 
 DEFAULT_CHECKPOINT = flags.CHECKPOINTS / "03_gpt.pt"
 NUMBERS = {
@@ -151,20 +150,6 @@ def held_out_prompt(tokenizer, val_tokens, length=8):
     return ids[:length]
 
 
-def write(model, dtype, tokenizer, prompt, args):
-    """Print the prompt's ids, continued by the model, as text."""
-    torch.manual_seed(args.seed)
-    device = next(model.parameters()).device
-    ids = torch.tensor([prompt or [tokenizer.end_of_text]], device=device)
-    began = time.perf_counter()
-    with trainer.autocast(device, dtype):
-        ids = sampling.generate(model, ids, args.max_new_tokens, args.temperature, args.top_k, args.top_p)[0].tolist()
-    took = time.perf_counter() - began
-    print(f"---- prompt\n{tokenizer.decode(ids[: len(prompt)])}")
-    print(f"---- the model goes on ({args.max_new_tokens} tokens, {took:.1f} s)")
-    print(tokenizer.decode(ids[-args.max_new_tokens :]))
-
-
 def main():
     parser = training_arguments("Train a gpt2-style language model on a text, then let it write.")
     flags.no_train_flag(parser)
@@ -186,7 +171,7 @@ def main():
         prompt = held_out_prompt(tokenizer, val_tokens)
     else:
         prompt = tokenizer.encode(args.prompt, disallowed_special=())
-    write(model, dtype, tokenizer, prompt, args)
+    write(model, dtype, tokenizer, [prompt], args)
 
 
 if __name__ == "__main__":

@@ -42,7 +42,7 @@ def test_what_it_prints_and_leaves(trained):
         r"step 30: training loss \d\.\d{3}, validation loss \d\.\d{3}",
         r"validation loss (\d\.\d{3}), perplexity ([\d.]+) on all 20,000 validation tokens",
         r"checkpoint .*trained.pt, loss curve .*trained.png",
-        r"---- prompt\n(.|\n)+---- the model goes on \(120 tokens",
+        r"---- prompt\n(.|\n)+---- the model goes on\n(.|\n)+\n---- \(120 tokens, \d+\.\d s\)\n",
     ):
         assert re.search(pattern, out), f"nothing like {pattern!r} in {out}"
     before, nothing = map(float, re.search(r"training (\d\.\d+), and .* is (\d\.\d+)", out).groups())
@@ -74,7 +74,9 @@ def test_halves(text, trained, tmp_path):
     assert all((ours[name] == theirs[name]).all() for name in theirs)
     for words in (("First",), ("-p", "First"), ("First", "--dtype", "bfloat16")):
         out = succeed("03_gpt/infer.py", *words, "-l", saved, "-n", 15, "--temperature", 0)
-        assert "---- prompt\nFirst\n" in out and len(after("tokens, ", out).partition("\n")[2].rstrip("\n")) <= 15
+        prompt, _, rest = out.partition("\n---- the model goes on\n")
+        text, _, end = rest.partition("\n---- (15 tokens, ")
+        assert prompt.endswith("---- prompt\nFirst") and 0 < len(text) <= 15 and end.endswith(" s)\n")
 
 
 def test_no_train_in_every_spelling(text, trained):

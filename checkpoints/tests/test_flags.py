@@ -59,9 +59,16 @@ def test_values_that_no_model_can_have(line, message):
         flags.check_numbers(parse(line))
 
 
-@pytest.mark.parametrize("line", ["-n 0", "--temperature -1", "--temperature nan", "--top_k 0", "--top_p 0"])
-def test_values_that_no_text_can_be_written_with(line):
-    with pytest.raises(UserError):
+@pytest.mark.parametrize(("line", "message"), [
+    ("-n 0", "max_new_tokens 0"), ("--temperature -1", "temperature -1.0"), ("--temperature nan", "temperature nan"),
+    ("--top_k 0", "top_k 0"), ("--top_p 0", "top_p 0.0"), ("--min_p 2", "min_p 2.0 must be at least 0 and at most 1"),
+    ("--repetition_penalty 0", "repetition_penalty 0.0"), ("--no_repeat_ngram 0", "no_repeat_ngram 0 must be"),
+    ("--min_new_tokens 500", "min_new_tokens 500 must be from 0 to max_new_tokens"), ("--stop=", "--stop '' would"),
+    ("--samples 0", "samples 0 must be at least 1"), ("--best_of 0", "best_of 0"), ("--beams 0", "beams 0"),
+    ("--samples 2 --beams 2", "--samples and --beams are"), ("--beams 2 --logprobs", "--beams finds whole texts"),
+])
+def test_values_that_no_text_can_be_written_with(line, message):
+    with pytest.raises(UserError, match=message):
         flags.check_generation(parse(line))
 
 

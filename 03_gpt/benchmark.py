@@ -1,0 +1,160 @@
+"""Measure writing beside Hugging Face's generate, and the loss in chunks beside the plain one.
+
+    python 03_gpt/benchmark.py      # ten minutes; figures/benchmark.json, and the table in README.md
+
+transformers is needed: pip install -r .ci/oracles.txt
+"""
+
+import json
+import resource
+import subprocess
+import sys
+import tempfile
+from functools import partial
+from pathlib import Path
+
+import torch
+import torch.nn.functional as F
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "checkpoints"))
+import flags
+import measure
+import pretrained
+from fast_decode import FastDecode, fastest_product
+from gpt import GPT, SIZES
+from linear_cross_entropy import linear_cross_entropy
+from sampling import complete, generate
+
+HERE = Path(__file__).resolve().parent
+PROMPT, NEW, LONG_PROMPT = 32, 128, 512
+TOKENS, WIDTH, VOCAB = 1024, 768, 200_019
+
+
+def peer(dtype):
+    """(our model of GPT-2's size with random weights, the same in transformers): checked to have the same logits."""
+    import transformers
+
+    torch.manual_seed(0)
+    ours = GPT(SIZES["gpt2"]).eval()
+    with tempfile.TemporaryDirectory() as folder:
+        pretrained.export(ours, None, folder)
+        theirs = transformers.AutoModelForCausalLM.from_pretrained(folder).eval()
+    ids = torch.randint(50257, (1, PROMPT))
+    with torch.inference_mode():
+        difference = (ours(ids)[0] - theirs(ids).logits).abs().max().item()
+    if difference > 1e-4:
+        sys.exit(f"logits differ by {difference}: the times can't be compared")
+    return ours, theirs.to(dtype)
+
+
+def their_generate(model, ids):
+    with torch.inference_mode():
+        model.generate(ids, max_new_tokens=NEW, min_new_tokens=NEW, do_sample=False, pad_token_id=0)
+
+
+@torch.inference_mode()
+def without_cache(model, ids):
+    """The whole text again for each token, in the model's own dtype."""
+    for _ in range(NEW):
+        logits = model.head(model.hidden(ids)[:, -1])
+        ids = torch.cat([ids, logits.argmax(-1, keepdim=True)], dim=1)
+
+
+def writing_rows(rounds):
+    """Our two dtypes beside Hugging Face's bfloat16, one text and 16."""
+    ours, theirs = peer(torch.bfloat16)
+    for name in ("float32", "bfloat16"):
+        dtype = getattr(torch, name)
+        fast = FastDecode(ours, dtype)
+        for count in (1, 16):
+            print(f"{name}, {count} at once", flush=True)
+            ids = torch.randint(50257, (count, PROMPT))
+            sides = measure.in_turn(partial(measure.seconds, partial(generate, fast, ids, NEW, 0)),
+                                    partial(measure.seconds, partial(their_generate, theirs, ids)), rounds)
+            texts = "one text" if count == 1 else f"{count} texts at once"
+            yield measure.row(f"{NEW} tokens, {texts}, {name}", "s", sides[0], "transformers, bfloat16", sides[1])
+            if count == 1:
+                yield bandwidth_row(fast, name, sides[0])
+                slow = [measure.seconds(partial(without_cache, ours, ids)) for _ in range(2)]
+                yield measure.row(f"{NEW} tokens, one text, {name}", "s", sides[0][:2], "without a cache", slow)
+
+
+def bandwidth_row(fast, name, seconds):
+    """Bytes of weights per second while writing, beside a plain product of the head's matrix with a vector."""
+    weights = sum(parameter.nbytes for parameter in fast.model.parameters())
+    weights -= fast.model.position_embedding.weight.nbytes  # of which one row is read
+    weight = fast.head_weight.data
+    x = torch.randn(1, 1, WIDTH).to(weight.dtype)
+    product = fastest_product(*weight.shape, weight.dtype, weight.device)
+    plain = [weight.nbytes / min(measure.seconds(partial(product, x, weight)) for _ in range(10)) for _ in seconds]
+    return measure.row(f"weights read while writing, one text, {name}", "GB/s",
+                       [NEW * weights / each / 1e9 for each in seconds],
+                       f"its head alone, {product.__name__}", [each / 1e9 for each in plain])
+
+
+def samples_row(rounds):
+    """16 samples of one long prompt, read once, beside the prompt 16 times."""
+    torch.manual_seed(0)
+    model = FastDecode(GPT(SIZES["gpt2"]))
+    prompt = torch.randint(50257, (LONG_PROMPT,)).tolist()
+    sides = measure.in_turn(partial(measure.seconds, partial(complete, model, [prompt], 8, samples=16)),
+                            partial(measure.seconds, partial(complete, model, [prompt] * 16, 8)), rounds)
+    return measure.row(f"16 samples of a prompt of {LONG_PROMPT} tokens, 8 new ones each", "s", sides[0],
+                       "the prompt 16 times", sides[1])
+
+
+def loss_once(form):
+    """In a process of its own: seconds of one forward and backward pass, and the extra memory at its peak."""
+    torch.manual_seed(0)
+    dtype = torch.bfloat16 if form.endswith("bfloat16") else torch.float32
+    hidden, weight = (torch.randn(*shape) * 0.05 for shape in ((TOKENS, WIDTH), (VOCAB, WIDTH)))
+    hidden, weight = hidden.to(dtype).requires_grad_(), weight.to(dtype).requires_grad_()
+    targets = torch.randint(VOCAB, (TOKENS,))
+    hidden.grad, weight.grad = torch.zeros_like(hidden), torch.zeros_like(weight)
+
+    def once():
+        if form.startswith("chunks"):
+            loss = linear_cross_entropy(hidden, weight, targets)
+        else:
+            loss = F.cross_entropy((hidden @ weight.T).float(), targets)
+        loss.backward()
+
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    seconds = [measure.seconds(once) for _ in range(2)]
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before
+    print(json.dumps({"s": min(seconds), "MB": peak / 1024 - weight.nbytes / 2**20}))  # less the gradient itself
+
+
+def loss_in_process(form):
+    words = [sys.executable, __file__, "--loss", form]
+    return json.loads(subprocess.run(words, capture_output=True, check=True, text=True).stdout)
+
+
+def loss_rows(rounds):
+    for name in ("float32", "bfloat16"):
+        print(f"loss, {name}", flush=True)
+        sides = measure.in_turn(partial(loss_in_process, f"chunks {name}"), partial(loss_in_process, f"plain {name}"),
+                                rounds)
+        what = f"head and loss, {TOKENS:,} tokens, vocabulary {VOCAB:,}, {name}"
+        for unit, label in (("s", what), ("MB", "its memory beyond inputs and gradients")):
+            yield measure.row(label, unit, *([one[unit] for one in sides[0]], "plain", [one[unit] for one in sides[1]]))
+
+
+def main():
+    if sys.argv[1:2] == ["--loss"]:
+        loss_once(sys.argv[2])
+        return
+    parser = flags.Parser("Measure writing beside Hugging Face's generate, and the loss in chunks.")
+    rounds = measure.rounds(parser, default=3)
+    try:
+        rows = list(writing_rows(rounds))
+    except ImportError as error:
+        raise flags.UserError("transformers is not installed: pip install -r .ci/oracles.txt") from error
+    rows += [samples_row(rounds), *loss_rows(rounds)]
+    results = {"machine": measure.machine("torch", "transformers"), "rounds": rounds, "rows": rows}
+    measure.write(results, HERE)
+    print(*measure.table(results), sep="\n")
+
+
+if __name__ == "__main__":
+    flags.run(main)

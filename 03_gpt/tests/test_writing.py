@@ -1,0 +1,146 @@
+"""infer.py as a reader would run it: one text, several, a conversation; and what it refuses."""
+
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+from dataclasses import asdict
+
+import checkpoint
+import pytest
+import torch
+from for_tests import ROOT, oracle, refuse, succeed
+from gpt import GPT, GPTConfig
+from tokenizer import BPETokenizer
+
+SCRIPT = "03_gpt/infer.py"
+
+
+@pytest.fixture(scope="module")
+def saved(tmp_path_factory):
+    """A checkpoint of a model that has learned nothing: it writes bytes at random."""
+    torch.manual_seed(0)
+    tokenizer, config = BPETokenizer(), GPTConfig(vocab_size=257, embedding_size=16, block_size=16, head_count=2,
+                                                  layer_count=1)
+    path = tmp_path_factory.mktemp("models") / "random.pt"
+    run = {"steps": 1, "batch_size": 1, "learning_rate": 1.0, "dropout": 0.0, "seed": 1}
+    checkpoint.save(path, "gpt", model=GPT(config).state_dict(), config=asdict(config), tokenizer=tokenizer.state(),
+                    run=run, progress={"step": 1})
+    return path
+
+
+def write(saved, *words):
+    """What infer.py prints after the line about the machine."""
+    return succeed(SCRIPT, "-l", saved, "-n", 12, *words).partition("\n")[2]
+
+
+def test_one_text(saved):
+    out = write(saved, "First", "--top_p", 1, "--stats")
+    match = re.fullmatch(r"---- prompt\nFirst\n---- the model goes on\n(.|\n)+\n---- \(12 tokens, \d+\.\d s"
+                         r": the first after \d+\.\d{3} s, then \d+\.\d tokens/s\)\n", out)
+    assert match, out
+
+
+def test_samples_best_of_and_beams(saved):
+    samples = re.split(r"---- the model goes on, sample \d of 3\n|---- \(", write(saved, "a", "--samples", 3))[1:4]
+    assert len(set(samples)) == 3
+    assert write(saved, "a", "--best_of", 3).split("goes on\n")[1].split("---- (")[0] in samples
+    assert "---- (12 tokens" in write(saved, "a", "--beams", 3)
+
+
+def test_log_probabilities(saved):
+    out = write(saved, "a", "--logprobs", "--temperature", 0)
+    mean, lines = re.search(r"---- log-probability of each token, mean (-\d+\.\d{3})\n((?:.|\n)*)---- \(", out).groups()
+    numbers = [float(line.split()[0]) for line in lines.splitlines()]
+    assert len(numbers) == 12 and abs(sum(numbers) / 12 - float(mean)) < 0.002
+
+
+def test_stop_strings_end_the_text_and_are_not_shown(saved):
+    words = ("a", "--temperature", 1, "--top_p", 1, "-n", 200)
+    text = write(saved, *words).split("goes on\n")[1].split("\n---- (")[0]
+    letter = next(letter for letter in text[5:] if letter.isalnum() and letter not in "\ufffd")
+    out = write(saved, *words, "--stop", letter, "--stop", "never said")
+    assert out.split("goes on\n")[1].split("\n---- (")[0] == text[: text.index(letter)]
+    assert "(200 tokens" not in out, "does it go on where nothing is shown any more?"
+    out = write(saved, *words, "--stop", letter, "--samples", 3)
+    assert letter not in "".join(re.split(r"---- .*\n", out)) and "(600 tokens" not in out
+
+
+def test_a_file_of_prompts(saved, tmp_path):
+    file = tmp_path / "prompts.txt"
+    prompts = [f"{'long ' * (i % 3)}prompt {i}" for i in range(20)]  # more than fit in one batch
+    file.write_text("\n\n".join(prompts), encoding="utf-8")
+    out = write(saved, "--prompts", file, "--temperature", 0)
+    assert re.findall(r"---- prompt\n(.*)\n---- the model goes on\n", out) == prompts
+    assert "---- (240 tokens" in out
+    for number in (0, 19):
+        alone = write(saved, prompts[number], "--temperature", 0).split("---- (")[0]
+        assert alone in out, "is it continued otherwise beside others, or streamed with broken characters?"
+
+
+def converse(saved, *words):
+    return subprocess.Popen(
+        [sys.executable, str(ROOT / SCRIPT), "-l", str(saved), "--interactive", *map(str, words)],
+        stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, encoding="utf-8",
+        env={**os.environ, "PYTHONIOENCODING": "utf-8"},
+    )
+
+
+def test_a_conversation(saved):
+    process = converse(saved, "-n", 5, "--temperature", 0, "--stats")
+    out, errors = process.communicate("First\n\nSecond\nFirst\n")
+    assert process.returncode == 0 and not errors
+    answers = re.split(r"\n---- \(.*tokens.*\)\n", out.partition("\n")[2])
+    assert len(answers) == 4 and answers[0] == answers[2] and answers[3] == ""
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="missing hardware: Windows can't send a Ctrl-C to one process")
+def test_ctrl_c_ends_one_answer_and_not_the_conversation(saved):
+    process = converse(saved, "-n", 10_000_000, "--top_k", 1)
+    process.stdin.write("First\n")
+    process.stdin.flush()
+    process.stdout.readline()
+    process.stdout.read(20)  # the answer has begun
+    process.send_signal(signal.SIGINT)
+    out = process.stdout.read(1)
+    while not out.endswith("---- (stopped)\n"):
+        out += process.stdout.read(1)
+    process.stdin.write("Second\n")
+    process.stdin.flush()
+    assert process.stdout.read(10)
+    process.send_signal(signal.SIGINT)
+    out, errors = process.communicate()
+    assert out.endswith("---- (stopped)\n") and process.returncode == 0, errors
+
+
+def test_real_weights(peers, tmp_path):
+    """A folder as the hub has them; an answer ends where the model ends it."""
+    theirs, ours = peers
+    theirs.config.vocab_size = 40
+    theirs.save_pretrained(tmp_path)
+    tokenizers = oracle("tokenizers")
+    vocab = {"<|endoftext|>": 1, **{chr(ord("A") + i): i for i in range(40) if i != 1}}
+    tokenizer = tokenizers.Tokenizer(tokenizers.models.BPE(vocab, []))
+    tokenizer.pre_tokenizer = tokenizers.pre_tokenizers.ByteLevel(add_prefix_space=False)
+    tokenizer.decoder = tokenizers.decoders.ByteLevel()
+    tokenizer.add_special_tokens(["<|endoftext|>"])
+    tokenizer.save(str(tmp_path / "tokenizer.json"))
+    out = write(tmp_path, "FGH", "--temperature", 0)
+    prompt = torch.tensor([[5, 6, 7]])
+    expected = theirs.generate(prompt, max_new_tokens=12, do_sample=False)[0, 3:].tolist()
+    text = "".join(chr(ord("A") + i) for i in expected if i != 1)
+    assert f"---- the model goes on\n{text}\n---- ({len(expected)} tokens" in out
+    assert json.loads((tmp_path / "config.json").read_text(encoding="utf-8"))["vocab_size"] == 40
+
+
+def test_mistakes_end_in_one_line_with_the_cure(saved, tmp_path):
+    common = (SCRIPT, "-l", saved)
+    for words, message in (
+        (("--min_p", 2), "min_p 2.0 must be at least 0"), (("-p", "a", "--prompts", "b"), "choose one"),
+        (("--interactive", "--samples", 2), "--interactive shows one answer"),
+        (("--prompts", tmp_path / "missing.txt"), "missing.txt"), (("--prompts", saved), "is no UTF-8 text"),
+        (("--prompts", os.devnull), "has no prompt"),
+    ):
+        assert message in refuse(*common, *words)
