@@ -5,13 +5,15 @@
 
 With one row per step, each weight is read for a single product: the time is that of reading them all. What else costs
 is spared here: matrices that meet the same vector become one, modules become plain calls, and of the ways in which
-torch multiplies a matrix with a vector, the one is taken that is fastest for this size on this machine.
+torch multiplies a matrix with a row, the one is taken that is fastest for this size on this machine. The price is
+memory: prompts go through the model itself, so its weights stay, and most of them are held a second time.
 """
 
 import sys
 import time
 from functools import cache, partial
 from pathlib import Path
+from statistics import median
 
 import torch
 import torch.nn.functional as F
@@ -23,40 +25,66 @@ from attention import CausalSelfAttention
 from blocks import SwiGLU
 
 
-def as_rows(x, weight, bias=None):
+def as_rows(x, weight, bias):
+    """The product as training has it."""
     return F.linear(x, weight, bias)
 
 
-def as_vector(x, weight, bias=None):
-    """The product of one row, as a matrix with a vector."""
+def as_vector(x, weight, bias):
+    """That of a single row, as a matrix with a vector."""
     y = torch.mv(weight, x.flatten()) if bias is None else torch.addmv(bias, weight, x.flatten())
     return y.view(*x.shape[:-1], -1)
 
 
+def as_packed(x, packed, bias):
+    """With the matrix in the order in which oneDNN reads it: what torch.compile does with frozen weights."""
+    return torch.ops.mkldnn._linear_pointwise(x, packed, bias, "none", [], "")
+
+
+def pack(weight):
+    """The matrix in that order, as a copy; None where there is no oneDNN."""
+    if weight.device.type != "cpu" or not torch.backends.mkldnn.is_available():
+        return None
+    return torch.ops.mkldnn._reorder_linear_weight(weight, 16)  # 16 rows or fewer at a time
+
+
 @cache
-def fastest_product(rows, columns, dtype, device, tries=20):
-    """One of the two functions above: whichever is faster with a matrix of this size here and now."""
-    x, weight = (torch.zeros(*shape, dtype=dtype, device=device) for shape in ((1, 1, columns), (rows, columns)))
-    seconds = {as_rows: [], as_vector: []}
-    for _ in range(tries):
+def fastest(rows, shape, dtype, device):
+    """Which of the three is the fastest here, for so many rows and a matrix of this shape."""
+    x = torch.zeros(rows, 1, shape[1], dtype=dtype, device=device)
+    # more bytes than a cache holds, as when a model writes: each matrix has to come from memory
+    count = min(64, 1 + 2**28 // (shape[0] * shape[1] * dtype.itemsize))
+    weights = [torch.zeros(shape, dtype=dtype, device=device) for _ in range(count)]
+    forms = {as_rows: weights}
+    if rows == 1:
+        forms[as_vector] = weights
+    if (packed := [pack(weight) for weight in weights])[0] is not None:
+        forms[as_packed] = packed
+    seconds = {product: [] for product in forms}
+    for i in range(max(10, count)):
         for product, taken in seconds.items():
             began = time.perf_counter()
-            product(x, weight)
+            product(x, forms[product][i % count], None)
             taken.append(time.perf_counter() - began)
-    return min(seconds, key=lambda product: min(seconds[product]))  # the least disturbed try of each
+    return min(seconds, key=lambda product: median(seconds[product]))
 
 
 class Product:
     """x (B, 1, C) -> its products with one or several matrices side by side (B, 1, sum of their sizes)."""
 
     def __init__(self, weights, biases=(None,)):
-        self.weight = weights[0] if len(weights) == 1 else torch.cat(weights)
+        weight = weights[0] if len(weights) == 1 else torch.cat(weights)
         self.bias = None if biases[0] is None else torch.cat(biases)
-        self.for_one_row = fastest_product(*self.weight.shape, self.weight.dtype, self.weight.device)
+        self.size = len(weight)
+        self.one, self.many = (fastest(rows, weight.shape, weight.dtype, weight.device) for rows in (1, 16))
+        packed = pack(weight) if as_packed in (self.one, self.many) else None
+        self.weight_of_one, self.weight_of_many = (packed if product is as_packed else weight
+                                                   for product in (self.one, self.many))
 
     def __call__(self, x):
-        product = self.for_one_row if len(x) == 1 else as_rows
-        return product(x, self.weight, self.bias)
+        if len(x) == 1:
+            return self.one(x, self.weight_of_one, self.bias)
+        return self.many(x, self.weight_of_many, self.bias)
 
 
 def product_of(*linears):

@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import pytest
 import torch
-from fast_decode import FastDecode, as_rows, as_vector
+from fast_decode import FastDecode, Product, as_packed, as_rows, as_vector, pack
 from gpt import GPT, GPTConfig
 from key_value_cache import left_pad
 from sampling import generate
@@ -62,10 +62,15 @@ def test_half_precision_keeps_exact_positions():
 
 
 @pytest.mark.parametrize("bias", [True, False])
-def test_both_ways_to_multiply_are_the_same(bias):
+def test_all_ways_to_multiply_are_the_same(bias):
     torch.manual_seed(0)
-    x, weight, bias = torch.randn(1, 1, 8), torch.randn(12, 8), torch.randn(12) if bias else None
-    assert torch.allclose(as_rows(x, weight, bias), as_vector(x, weight, bias), atol=1e-6)
+    weight, bias = torch.randn(12, 8), torch.randn(12) if bias else None
+    for rows in (1, 5):
+        x = torch.randn(rows, 1, 8)
+        expected = as_rows(x, weight, bias)
+        assert torch.allclose(as_packed(x, pack(weight), bias), expected, atol=1e-6)
+        assert torch.allclose(Product([weight], [bias])(x), expected, atol=1e-6)
+    assert torch.allclose(as_vector(x[:1], weight, bias), expected[:1], atol=1e-6)
 
 
 def test_what_has_no_fast_form_is_said_in_words():
