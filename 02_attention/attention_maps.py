@@ -3,6 +3,11 @@
 from matplotlib.figure import Figure
 
 
+def visible(text):
+    """Spaces and ends of lines as signs that can be seen."""
+    return text.replace(" ", "·").replace("\n", "\\n")
+
+
 def draw_maps(rows, lookers, looked_at=None):
     """A figure of attention maps. `rows` has a name for each row of pictures, and its maps (nh, T, S) as a tensor.
 

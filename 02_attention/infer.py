@@ -15,16 +15,11 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "01_tokenizer"))
 import checkpoint
 import flags
 from atomic import save_figure
-from attention_maps import draw_maps
+from attention_maps import draw_maps, visible
 from attention_model import AttentionModel
 from tokenizer import from_state
 
 DEFAULT_CHECKPOINT = flags.CHECKPOINTS / "02_attention.pt"
-
-
-def visible(text):
-    """Spaces and ends of lines as signs that can be seen."""
-    return text.replace(" ", "·").replace("\n", "\\n")
 
 
 def main():

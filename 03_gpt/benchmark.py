@@ -17,6 +17,7 @@ import torch
 import torch.nn.functional as F
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "checkpoints"))
+sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "01_tokenizer"))
 import flags
 import measure
 import pretrained
@@ -24,6 +25,7 @@ from fast_decode import FastDecode
 from gpt import GPT, SIZES
 from linear_cross_entropy import linear_cross_entropy
 from sampling import complete, generate
+from tokenizer import BPETokenizer
 
 HERE = Path(__file__).resolve().parent
 PROMPT, NEW, LONG_PROMPT = 32, 128, 512
@@ -37,7 +39,7 @@ def peer(dtype):
     torch.manual_seed(0)
     ours = GPT(SIZES["gpt2"]).eval()
     with tempfile.TemporaryDirectory() as folder:
-        pretrained.export(ours, None, folder)
+        pretrained.export(ours, BPETokenizer(), folder)
         theirs = transformers.AutoModelForCausalLM.from_pretrained(folder).eval()
     ids = torch.randint(50257, (1, PROMPT))
     with torch.inference_mode():

@@ -4,6 +4,7 @@
     python 03_gpt/infer.py -p "The with statement" --samples 4 --stop "." --logprobs
     python 03_gpt/infer.py --prompts questions.txt --stats
     python 03_gpt/infer.py --interactive
+    python 03_gpt/infer.py -l smollm2 --nearest Paris --analogy man king woman
 """
 
 import sys
@@ -12,23 +13,49 @@ from pathlib import Path
 import torch
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "checkpoints"))
+sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "02_attention"))
 import flags
+import look_inside
+from atomic import save_figure
+from attention_maps import draw_maps, visible
+from fast_decode import FastDecode
 from flags import UserError
 from lm_model import DEFAULT_CHECKPOINT, ensure_model, load_model
-from pretrained import is_pretrained, load_pretrained
+from pretrained import is_pretrained
 from trainer import autocast
 from writing import Stopwatch, chosen_settings, write, write_one
 
 
-def load(args):
-    """(model, dtype, tokenizer) of what -l names: a checkpoint of ours, or real weights."""
-    if not is_pretrained(args.load_model):
-        return load_model(args)
-    model, tokenizer = load_pretrained(args.load_model)
-    device = flags.choose_device(args.device)
-    dtype = flags.choose_dtype(args.dtype, device, model.config.embedding_size)
-    print(f"device {device}, dtype {str(dtype).removeprefix('torch.')}, {model.parameter_count():,} parameters")
-    return model.to(device), dtype, tokenizer
+def for_writing(model, dtype):
+    """(the model in its fast form with weights of that dtype, float32 for autocast) if it has one; else as it is."""
+    try:
+        return FastDecode(model, dtype), torch.float32
+    except ValueError:
+        return model, dtype
+
+
+def look(model, tokenizer, args):
+    """What --nearest, --analogy and --attention_maps ask for."""
+    def tell(found):
+        for token, cosine in zip(*found):
+            print(f"{cosine:8.3f}  {tokenizer.decode([token])!r}")
+
+    if args.nearest:
+        print(f"nearest to {args.nearest!r}:")
+        tell(look_inside.nearest(model, tokenizer, args.nearest))
+    if args.analogy:
+        a, b, c = args.analogy
+        print(f"{b!r} - {a!r} + {c!r}:")
+        tell(look_inside.analogy(model, tokenizer, args.analogy))
+    if args.attention_maps:
+        ids = tokenizer.encode(read_prompts(args)[0], disallowed_special=())
+        if not 0 < len(ids) <= 40:
+            raise UserError(f"the text has {len(ids)} tokens: maps of 1 to 40 can be read; give one with -p")
+        words = [visible(tokenizer.decode([i])) for i in ids]
+        maps = look_inside.attention_maps(model, torch.tensor([ids], device=model.head_weight.device))
+        rows = {f"layer {layer + 1}": weights.cpu() for layer, weights in enumerate(maps)}
+        save_figure(draw_maps(rows, words), args.attention_maps)
+        print(f"attention maps {flags.shown(args.attention_maps)}")
 
 
 def read_prompts(args):
@@ -79,6 +106,10 @@ def main():
                         help="the checkpoint, or a folder, file or name of real weights")
     parser.add_argument("--prompts", metavar="FILE", help="a file of prompts, one a line, to go on from all at once")
     parser.add_argument("--interactive", action="store_true", help="go on from every line that is typed")
+    group = parser.add_argument_group("to look inside instead of writing")
+    group.add_argument("--nearest", metavar="WORD", help="the tokens whose embeddings are nearest to a word's")
+    group.add_argument("--analogy", nargs=3, metavar=("A", "B", "C"), help="what is to C as B is to A, by embeddings")
+    group.add_argument("--attention_maps", metavar="PNG", help="draw what each head looks at in the prompt")
     flags.generation_flags(parser, "nothing, a new document begins")
     flags.machine_flags(parser)
     args = parser.parse()
@@ -90,7 +121,11 @@ def main():
     texts = read_prompts(args)
     if args.load_model == str(DEFAULT_CHECKPOINT):
         ensure_model()
-    model, dtype, tokenizer = load(args)
+    model, dtype, tokenizer = load_model(args)
+    if args.nearest or args.analogy or args.attention_maps:
+        look(model, tokenizer, args)
+        return
+    model, dtype = for_writing(model, dtype)
     # an answer ends where the model ends it; a sample of our own small models shows what they do then, too
     stop_tokens = (tokenizer.end_of_text,) if args.interactive or is_pretrained(args.load_model) else ()
     if args.interactive:

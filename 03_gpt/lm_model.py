@@ -23,6 +23,7 @@ import trainer
 from flags import UserError, shown
 from gpt import GPT, GPTConfig
 from prepare import choose_tokenizer, open_data
+from pretrained import is_pretrained, load_pretrained
 from writing import write
 
 DEFAULT_CHECKPOINT = flags.CHECKPOINTS / "03_gpt.pt"
@@ -49,11 +50,16 @@ def build(args, vocab_size, loaded=None):
     else:
         config = GPTConfig(vocab_size, args.embedding_size, args.block_size, args.head_count, args.layer_count)
     config.dropout = getattr(args, "dropout", 0.0)
-    device = flags.choose_device(args.device)
-    dtype = flags.choose_dtype(args.dtype, device, config.embedding_size)
     model = GPT(config)
     if loaded:
         model.load_state_dict(loaded["model"])
+    return placed(model, args)
+
+
+def placed(model, args):
+    """(model on the device that the flags mean, dtype), and a line that says so."""
+    device = flags.choose_device(args.device)
+    dtype = flags.choose_dtype(args.dtype, device, model.config.embedding_size)
     print(f"device {device}, dtype {str(dtype).removeprefix('torch.')}, {model.parameter_count():,} parameters")
     return model.to(device), dtype
 
@@ -130,7 +136,10 @@ def ensure_model():
 
 
 def load_model(args):
-    """(model, dtype, tokenizer) of the checkpoint that -l names. Raises UserError if there is no such checkpoint."""
+    """(model, dtype, tokenizer) of the checkpoint or real weights that -l names. Raises UserError if there are none."""
+    if is_pretrained(args.load_model):
+        model, tokenizer = load_pretrained(args.load_model)
+        return *placed(model, args), tokenizer
     loaded = checkpoint.load(args.load_model, "gpt")
     flags.take_numbers(args, loaded["config"], {}, args.load_model)
     tokenizer = choose_tokenizer(args, loaded["tokenizer"], args.load_model)

@@ -24,6 +24,7 @@ MODERN = {"positions": "rotary", "norm": "rms_norm", "feed_forward": "swiglu", "
 VARIANTS = {
     "GPT-2's block": {},
     "the original's scale, ReLU": {"attention": "original_scale", "feed_forward": "relu"},
+    "dropout 0.2": {"dropout": 0.2},
     "+ RoPE": {"positions": "rotary"},
     "+ RMSNorm, SwiGLU, no biases": MODERN,
     "+ QK-norm, 2 key/value heads": {
@@ -66,7 +67,7 @@ def short_run(model, train_tokens, args, validate):
 
 def main():
     parser = flags.Parser("Train the same model with one part more of its successors at a time, and compare.")
-    flags.training_flags(parser, embedding_size=128, batch_size=8, block_size=128, learning_rate=2e-3, steps=800,
+    flags.training_flags(parser, embedding_size=128, batch_size=8, block_size=128, learning_rate=2e-3, steps=600,
                          head_count=4, layer_count=4)
     parser.set_defaults(save_model="no_save")
     parser.add_argument("-o", "--output", default=str(flags.CHECKPOINTS / "03_variants.png"), help="where to draw")

