@@ -114,14 +114,14 @@ def samples_row(rounds):
 def loss_once(form):
     """In a process of its own: seconds of one forward and backward pass, and the extra memory at its peak."""
     torch.manual_seed(0)
-    dtype = torch.bfloat16 if form.endswith("bfloat16") else torch.float32
-    hidden, weight = (torch.randn(*shape) * 0.05 for shape in ((TOKENS, WIDTH), (VOCAB, WIDTH)))
-    hidden, weight = hidden.to(dtype).requires_grad_(), weight.to(dtype).requires_grad_()
+    name, _, dtype = form.partition(" ")
+    hidden, weight = (torch.empty(*shape, dtype=getattr(torch, dtype)).normal_(std=0.05).requires_grad_()
+                      for shape in ((TOKENS, WIDTH), (VOCAB, WIDTH)))
     targets = torch.randint(VOCAB, (TOKENS,))
-    hidden.grad, weight.grad = torch.zeros_like(hidden), torch.zeros_like(weight)
 
     def once():
-        if form.startswith("chunks"):
+        hidden.grad = weight.grad = None
+        if name == "chunks":
             loss = linear_cross_entropy(hidden, weight, targets)
         else:
             loss = F.cross_entropy((hidden @ weight.T).float(), targets)
@@ -129,8 +129,9 @@ def loss_once(form):
 
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     seconds = [measure.seconds(once) for _ in range(2)]
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before
-    print(json.dumps({"s": min(seconds), "MB": peak / 1024 - weight.nbytes / 2**20}))  # less the gradient itself
+    extra = (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / 1024
+    gradients = (hidden.nbytes + weight.nbytes) / 2**20
+    print(json.dumps({"s": min(seconds), "MB": extra - gradients}))
 
 
 def loss_in_process(form):

@@ -7,7 +7,7 @@ chunk of logits can be turned into its share of all gradients at once, and be fo
 
 import torch
 
-CHUNK_BYTES = 128 * 2**20  # of float32 logits alive at a time
+CHUNK_BYTES = 64 * 2**20  # of float32 logits alive at a time
 
 
 class LinearCrossEntropy(torch.autograd.Function):
@@ -40,12 +40,15 @@ class LinearCrossEntropy(torch.autograd.Function):
                 d_weight += d_logits.T @ h  # in bfloat16, which addmm_ would not be
             elif d_weight is not None:
                 d_weight.addmm_(d_logits.T, h)
-        ctx.save_for_backward(d_hidden, d_weight)
+        ctx.gradients = d_hidden, d_weight
         return loss
 
     @staticmethod
     def backward(ctx, d_loss):
-        d_hidden, d_weight = (None if gradient is None else gradient * d_loss for gradient in ctx.saved_tensors)
+        gradients, ctx.gradients = ctx.gradients, None  # scaled in place: a copy would be as large as the vocabulary
+        if gradients is None:
+            raise RuntimeError("the gradients of this loss were taken already: compute the loss again")
+        d_hidden, d_weight = (None if gradient is None else gradient.mul_(d_loss) for gradient in gradients)
         return d_hidden, d_weight, None
 
 

@@ -7,18 +7,15 @@ import sys
 import time
 from pathlib import Path
 
-import matplotlib
 import numpy as np
 import torch
+from matplotlib.figure import Figure
 from tqdm import tqdm
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "checkpoints"))
-from atomic import replacing
+from atomic import save_figure
 from checkpoint import random_states, set_random_states
 from flags import UserError
-
-matplotlib.use("Agg")  # draws files, needs no screen
-import matplotlib.pyplot as plt
 
 MICRO_BATCH = {"cpu": 4096, "mps": 8192, "cuda": 32768}  # tokens whose activations are held at a time
 SAVE_EVERY = 300  # seconds
@@ -173,7 +170,8 @@ def duration(seconds):
 
 def draw_loss_curve(history, initial_loss, path, title):
     """Draw the history of a run as a PNG: both losses against steps, with where they began."""
-    figure, axes = plt.subplots(figsize=(6, 3.6), layout="constrained")
+    figure = Figure(figsize=(6, 3.6), layout="constrained")
+    axes = figure.subplots()
     steps, training, validation = zip(*history)
     axes.plot(steps, training, "o-", markersize=3, label="training (mean since the point before)")
     axes.plot(steps, validation, "o-", markersize=3, label="validation")
@@ -181,6 +179,4 @@ def draw_loss_curve(history, initial_loss, path, title):
     axes.set(xlabel="steps", ylabel="loss (nats per token)", title=title)
     axes.grid(alpha=0.3)
     axes.legend(frameon=False, fontsize="small")
-    with replacing(path) as beside:
-        figure.savefig(beside, dpi=110, format="png")
-    plt.close(figure)
+    save_figure(figure, path)

@@ -76,3 +76,14 @@ def test_the_logits_never_exist_at_once():
     grown = int(subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True).stdout)
     unit = 1 if sys.platform == "darwin" else 1024
     assert grown * unit < 400e6, "are all logits alive at the same time?"
+
+
+def test_gradients_are_taken_once_and_scaled():
+    hidden, weight = torch.randn(5, 8, requires_grad=True), torch.randn(11, 8, requires_grad=True)
+    targets = torch.randint(11, (5,))
+    loss = 3 * linear_cross_entropy(hidden, weight, targets)
+    loss.backward(retain_graph=True)
+    expected = torch.autograd.grad(3 * torch.nn.functional.cross_entropy(hidden @ weight.T, targets), (hidden, weight))
+    assert torch.allclose(hidden.grad, expected[0], atol=1e-6) and torch.allclose(weight.grad, expected[1], atol=1e-6)
+    with pytest.raises(RuntimeError, match="taken already"):
+        loss.backward()
