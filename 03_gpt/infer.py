@@ -53,9 +53,10 @@ def look(model, tokenizer, args):
             raise UserError(f"the text has {len(ids)} tokens: maps of 1 to 40 can be read; give one with -p")
         words = [visible(tokenizer.decode([i])) for i in ids]
         maps = look_inside.attention_maps(model, torch.tensor([ids], device=model.head_weight.device))
-        rows = {f"layer {layer + 1}": weights.cpu() for layer, weights in enumerate(maps)}
-        save_figure(draw_maps(rows, words), args.attention_maps)
-        print(f"attention maps {flags.shown(args.attention_maps)}")
+        layers = range(len(maps)) if len(maps) <= 4 else (0, len(maps) // 2, len(maps) - 1)
+        save_figure(draw_maps({f"layer {i + 1}": maps[i].cpu() for i in layers}, words), args.attention_maps)
+        print(f"attention maps of layers {', '.join(str(i + 1) for i in layers)} of {len(maps)}:"
+              f" {flags.shown(args.attention_maps)}")
 
 
 def read_prompts(args):
@@ -109,7 +110,8 @@ def main():
     group = parser.add_argument_group("to look inside instead of writing")
     group.add_argument("--nearest", metavar="WORD", help="the tokens whose embeddings are nearest to a word's")
     group.add_argument("--analogy", nargs=3, metavar=("A", "B", "C"), help="what is to C as B is to A, by embeddings")
-    group.add_argument("--attention_maps", metavar="PNG", help="draw what each head looks at in the prompt")
+    group.add_argument("--attention_maps", metavar="PNG",
+                       help="draw what each head looks at in the prompt: in all layers, or the first, middle and last")
     flags.generation_flags(parser, "nothing, a new document begins")
     flags.machine_flags(parser)
     args = parser.parse()
