@@ -85,6 +85,8 @@ def converse(saved, *words):
         [sys.executable, str(ROOT / SCRIPT), "-l", str(saved), "--interactive", *map(str, words)],
         stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, encoding="utf-8",
         env={**os.environ, "PYTHONIOENCODING": "utf-8"},
+        # a test run in the background is deaf to Ctrl-C, and so would be what it starts
+        preexec_fn=None if sys.platform == "win32" else lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     )
 
 
