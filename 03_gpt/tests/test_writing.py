@@ -108,7 +108,8 @@ def test_ctrl_c_ends_one_answer_and_not_the_conversation(saved):
     process.send_signal(signal.SIGINT)
     out = process.stdout.read(1)
     while not out.endswith("---- (stopped)\n"):
-        out += process.stdout.read(1)
+        out += (more := process.stdout.read(1))
+        assert more, f"the conversation ended: {process.stderr.read()}"
     process.stdin.write("Second\n")
     process.stdin.flush()
     assert process.stdout.read(10)
