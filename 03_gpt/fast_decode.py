@@ -75,7 +75,6 @@ class Product:
     def __init__(self, weights, biases=(None,)):
         weight = weights[0] if len(weights) == 1 else torch.cat(weights)
         self.bias = None if biases[0] is None else torch.cat(biases)
-        self.size = len(weight)
         self.one, self.many = (fastest(rows, weight.shape, weight.dtype, weight.device) for rows in (1, 16))
         packed = pack(weight) if as_packed in (self.one, self.many) else None
         self.weight_of_one, self.weight_of_many = (packed if product is as_packed else weight
