@@ -167,11 +167,11 @@ class FastDecode(nn.Module):
     def hidden(self, ids, positions=None, mask=None, cache=None):
         if ids.shape[1] > 1 or not cache or not cache[0].length:
             return self.model.hidden(ids, positions, mask, cache)
-        if positions is None:
-            positions = cache[0].next_positions(1)
-        x = F.embedding(ids, self.model.token_embedding.weight)
-        if self.config.positions == "learned":
-            x = x + self.model.position_embedding(positions)
+        return self.step(ids, cache[0].next_positions(1) if positions is None else positions, mask, cache)
+
+    def step(self, ids, positions, mask, cache):
+        """The newest token of each row, ids (B, 1) -> (B, 1, C)."""
+        x = self.model.embed(ids, positions, cache)
         for block, memory in zip(self.blocks, cache):
             x = block(x, positions, mask, memory)
         return self.norm(x)

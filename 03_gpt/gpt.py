@@ -18,6 +18,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "02_attention"))
 from blocks import make_attention, make_feed_forward, make_norm, make_rotary
 from key_value_cache import KeyValueCache
 from linear_cross_entropy import linear_cross_entropy
+from ngram_embedding import NGramEmbedding
 from positions import LearnedPositions
 
 
@@ -38,6 +39,9 @@ class GPTConfig:
     feed_forward: str = "gelu"  # or "relu", "relu2", "swiglu"
     bias: str = "all"  # or "query_key_value" (Qwen 2), "none" (Llama)
     tied_head: bool = True  # the head is the token embedding
+    ngram_longest: int = 0  # vectors for 2, 3, ... tokens in a row are added to those of tokens
+    ngram_rows: int = 2**17
+    ngram_dropout: float = 0.0
     # sizes that follow from the others where they are None or 0
     feed_forward_size: int | None = None
     head_size: int | None = None
@@ -57,6 +61,12 @@ class GPTConfig:
     shared_expert_size: int = 0
     balance: str | None = "loss"  # or "bias": how experts are kept equally busy
 
+
+# the parts of two families
+FAMILIES = {
+    "gpt2": {},
+    "llama": {"positions": "rotary", "norm": "rms_norm", "feed_forward": "swiglu", "bias": "none"},
+}
 
 # the shapes of published models
 SIZES = {
@@ -105,6 +115,9 @@ class GPT(nn.Module):
         self.token_embedding = nn.Embedding(config.vocab_size, config.embedding_size)
         if config.positions == "learned":
             self.position_embedding = LearnedPositions(config.block_size, config.embedding_size)
+        if config.ngram_longest:
+            self.ngram_embedding = NGramEmbedding(
+                config.vocab_size, config.embedding_size, config.ngram_longest, config.ngram_rows, config.ngram_dropout)
         self.dropout = nn.Dropout(config.dropout)
         rotary = make_rotary(config)  # one for all blocks
         self.blocks = nn.ModuleList(Block(config, rotary) for _ in range(config.layer_count))
@@ -130,16 +143,34 @@ class GPT(nn.Module):
             nn.init.normal_(self.token_embedding.weight, std=embedding_std)
             if self.config.positions == "learned":
                 nn.init.normal_(self.position_embedding.weight, std=embedding_std / 2)
+            if self.config.ngram_longest:
+                nn.init.zeros_(self.ngram_embedding.table.weight)
 
     def parameter_count(self):
         return sum(parameter.numel() for parameter in self.parameters())
 
     def new_cache(self, batch_size, length=None, padding=None):
-        """Empty memory for `length` tokens (all that the model can attend to, if not given): one cache per layer."""
+        """Empty memory for `length` tokens (all that the model can attend to, if not given): one cache per layer.
+
+        The n-gram embedding, if there is one, has its own behind them.
+        """
         weight = self.token_embedding.weight
         length = min(length or self.config.block_size, self.config.block_size)
-        return [KeyValueCache(block.attention.cached_sizes, batch_size, length, padding, weight.dtype, weight.device)
-                for block in self.blocks]
+        sizes = batch_size, length, padding
+        caches = [KeyValueCache(block.attention.cached_sizes, *sizes, weight.dtype, weight.device)
+                  for block in self.blocks]
+        if self.config.ngram_longest:
+            caches.append(KeyValueCache(self.ngram_embedding.cached_sizes, *sizes, torch.long, weight.device))
+        return caches
+
+    def embed(self, ids, positions, cache=None):
+        """(B, T) -> (B, T, C): what each token means, where it stands, and what it means after those before it."""
+        x = self.token_embedding(ids)
+        if self.config.positions == "learned":
+            x = x + self.position_embedding(positions)
+        if self.config.ngram_longest:
+            x = x + self.ngram_embedding(ids, positions, cache and cache[-1])
+        return x
 
     def hidden(self, ids, positions=None, mask=None, cache=None):
         """Token ids (B, T) -> what the model knows at each position (B, T, C).
@@ -152,10 +183,7 @@ class GPT(nn.Module):
             raise ValueError(f"{T} tokens are more than the model's block_size of {self.config.block_size}")
         if positions is None:
             positions = cache[0].next_positions(T) if cache else torch.arange(T, device=ids.device)
-        x = self.token_embedding(ids)  # (B, T, C)
-        if self.config.positions == "learned":
-            x = x + self.position_embedding(positions)
-        x = self.dropout(x)
+        x = self.dropout(self.embed(ids, positions, cache))  # (B, T, C)
         for block, memory in zip(self.blocks, cache or [None] * len(self.blocks)):
             x = block(x, positions, mask, memory)
         return self.norm(x)
@@ -169,9 +197,9 @@ class GPT(nn.Module):
         """(..., C) -> logits (..., V)."""
         return hidden @ self.head_weight.T
 
-    def forward(self, ids, targets=None):
+    def forward(self, ids, targets=None, positions=None, mask=None):
         """ids (B, T) -> (logits (B, T, V), None); with targets (B, T) -> (None, mean loss)."""
-        hidden = self.hidden(ids)
+        hidden = self.hidden(ids, positions, mask)
         if targets is None:
             return self.head(hidden), None
         loss = linear_cross_entropy(hidden, self.head_weight, targets)

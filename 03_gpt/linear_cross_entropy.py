@@ -37,9 +37,9 @@ class LinearCrossEntropy(torch.autograd.Function):
             if d_hidden is not None:
                 d_hidden[i : i + rows] = d_logits @ weight
             if d_weight is not None and torch.is_autocast_enabled(h.device.type):
-                d_weight += d_logits.T @ h  # in bfloat16, which addmm_ would not be
+                d_weight += d_logits.T @ h  # in bfloat16, which addmm would not be
             elif d_weight is not None:
-                d_weight.addmm_(d_logits.T, h)
+                torch.addmm(d_weight, d_logits.T, h, out=d_weight)
         ctx.gradients = d_hidden, d_weight
         return loss
 

@@ -24,6 +24,7 @@ from flags import UserError, shown
 from gpt import GPT, GPTConfig
 from prepare import choose_tokenizer, open_data
 from pretrained import is_pretrained, load_pretrained
+from training_run import train_and_keep
 from writing import write
 
 DEFAULT_CHECKPOINT = flags.CHECKPOINTS / "03_gpt.pt"
@@ -43,12 +44,13 @@ def training_arguments(description):
     return parser
 
 
-def build(args, vocab_size, loaded=None):
-    """(model on its device, dtype), with the weights of a checkpoint if one was loaded."""
+def build(args, vocab_size, loaded=None, **parts):
+    """(model on its device, dtype), with the weights of a checkpoint if one was loaded, else of a config's parts."""
     if loaded:
         config = GPTConfig(**loaded["config"])
     else:
-        config = GPTConfig(vocab_size, args.embedding_size, args.block_size, args.head_count, args.layer_count)
+        sizes = args.embedding_size, args.block_size, args.head_count, args.layer_count
+        config = GPTConfig(vocab_size, *sizes, **parts)
     config.dropout = getattr(args, "dropout", 0.0)
     model = GPT(config)
     if loaded:
@@ -64,65 +66,75 @@ def placed(model, args):
     return model.to(device), dtype
 
 
-def train_command(args):
-    """Train as the flags say and save; return (model, dtype, tokenizer, validation tokens), or None after Ctrl-C."""
-    load, save = flags.checkpoint_paths(args, DEFAULT_CHECKPOINT)
+def starting_point(args, default):
+    """What -l and -s mean: (where weights come from or None, that if it is a checkpoint, its path, where to save).
+
+    What it fixes is taken over into `args`.
+    """
+    real = is_pretrained(args.load_model)
+    load, save = flags.checkpoint_paths(args, default, real)
+    if real:
+        return real_weights(args), None, None, save
     loaded = checkpoint.load(load, "gpt") if load else None
     if loaded:
         flags.take_numbers(args, loaded["config"], loaded["run"], load)
+    return loaded, loaded, load, save
+
+
+def train_command(args):
+    """Train as the flags say and save; return (model, dtype, tokenizer, validation tokens), or None after Ctrl-C."""
+    weights, loaded, load, save = starting_point(args, DEFAULT_CHECKPOINT)
     flags.check_numbers(args)
     torch.manual_seed(args.seed)
-    tokenizer, train_tokens, val_tokens = open_data(args, loaded and loaded["tokenizer"], load)
-    if len(train_tokens) <= args.block_size:
-        raise UserError(
-            f"{args.data} has {len(train_tokens):,} training tokens, and one block takes {args.block_size} and one"
-            " more: give a longer text or a smaller block_size"
-        )
-    model, dtype = build(args, tokenizer.vocab_size, loaded)
+    tokenizer, train_tokens, val_tokens = open_data(args, weights and weights["tokenizer"], args.load_model)
+    check_length(args, train_tokens)
+    model, dtype = build(args, tokenizer.vocab_size, weights)
     print(f"{len(train_tokens):,} training and {len(val_tokens):,} validation tokens of {args.data}")
 
     # what must be equal for training to go on where it stopped
     run = {name: getattr(args, name) for name in ("batch_size", "learning_rate", "steps", "dropout", "seed")}
-    run |= {"data": [len(train_tokens), len(val_tokens), int(train_tokens[:1000].sum())]}
-    optimizer = trainer.make_optimizer(model, args.learning_rate)
-    progress, expected = None, math.log(tokenizer.vocab_size)
-    if loaded and loaded["progress"]["step"] < loaded["run"]["steps"]:
-        others = [name for name in run if loaded["run"][name] != run[name]]
-        if others and save == load:
-            raise UserError(f"{load} holds an unfinished run with other {', '.join(others)}: repeat these to go on with"
-                            " it, or save a new run elsewhere with -s")
-        progress = None if others else loaded["progress"]
-    if progress:
-        optimizer.load_state_dict(loaded["optimizer"])
-        print(f"going on with the unfinished run of {load} after step {progress['step']:,}")
+    run["text"] = fingerprint(train_tokens, val_tokens)
 
     def validate(most=20_000):
         return trainer.evaluate(model, val_tokens, args.batch_size, args.block_size, dtype, most)
 
-    def save_checkpoint(progress):
-        checkpoint.save(
-            save, "gpt", model=model.state_dict(), config=asdict(model.config), tokenizer=tokenizer.state(), run=run,
-            optimizer=optimizer.state_dict(), progress=progress,
-        )
-
-    print(f"loss before training {validate():.3f}, and ln(vocabulary size {tokenizer.vocab_size:,}) is {expected:.3f}")
-    batches = trainer.random_batches(train_tokens, args.batch_size, args.block_size, args.seed)
-    schedule = trainer.warmup_cosine(args.learning_rate, args.steps)
-    history = trainer.train(
-        model, batches, optimizer, schedule, args.steps, validate, save and save_checkpoint, progress, dtype
+    history = train_and_keep(
+        "gpt", model, tokenizer, trainer.make_optimizer(model, args.learning_rate),
+        trainer.random_batches(train_tokens, args.batch_size, args.block_size, args.seed),
+        trainer.warmup_cosine(args.learning_rate, args.steps), validate, run,
+        f"{args.data}, {model.parameter_count():,} parameters", loaded, load, save, dtype,
     )
     if history is None:
-        print(f"saved: -l {shown(save)} with the same text goes on" if save else "nothing was saved (-s no_save)")
         return None
     final = validate(most=None)
     perplexity = math.exp(min(final, 700))
     print(f"validation loss {final:.3f}, perplexity {perplexity:.1f} on all {len(val_tokens):,} validation tokens")
     if save:
-        curve = save.with_suffix(".png")
-        if history:
-            trainer.draw_loss_curve(history, expected, curve, f"{args.data}, {model.parameter_count():,} parameters")
-        print(f"checkpoint {shown(save)}, loss curve {shown(curve)}")
+        print(f"checkpoint {shown(save)}, loss curve {shown(save.with_suffix('.png'))}")
     return model, dtype, tokenizer, val_tokens
+
+
+def real_weights(args):
+    """What -l names, as if it were a checkpoint. It fixes the sizes, too, but trains on blocks as short as is typed."""
+    model, tokenizer = load_pretrained(args.load_model)
+    block_size = min(args.typed.pop("block_size", 256), model.config.block_size)
+    config = asdict(model.config)
+    flags.take_numbers(args, config, {}, args.load_model)
+    args.block_size = block_size
+    return {"model": model.state_dict(), "config": config, "tokenizer": tokenizer.state()}
+
+
+def fingerprint(train_tokens, val_tokens):
+    """What tells one text from another, for a run that goes on."""
+    return [len(train_tokens), len(val_tokens), int(train_tokens[:1000].sum())]
+
+
+def check_length(args, train_tokens):
+    if len(train_tokens) <= args.block_size:
+        raise UserError(
+            f"{args.data} has {len(train_tokens):,} training tokens, and one block takes {args.block_size} and one"
+            " more: give a longer text or a smaller block_size"
+        )
 
 
 def ensure_model():
@@ -143,9 +155,8 @@ def load_model(args):
     loaded = checkpoint.load(args.load_model, "gpt")
     flags.take_numbers(args, loaded["config"], {}, args.load_model)
     tokenizer = choose_tokenizer(args, loaded["tokenizer"], args.load_model)
-    step, steps = loaded["progress"]["step"], loaded["run"]["steps"]
-    if step < steps:
-        print(f"{args.load_model} is unfinished: step {step:,} of {steps:,}")
+    if not loaded["progress"]["finished"]:
+        print(f"{args.load_model} is unfinished: step {loaded['progress']['step']:,} of {loaded['run']['steps']:,}")
     return *build(args, tokenizer.vocab_size, loaded), tokenizer
 
 

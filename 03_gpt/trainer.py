@@ -9,23 +9,28 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from matplotlib.figure import Figure
+from torch import distributed
 from tqdm import tqdm
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "checkpoints"))
-from atomic import save_figure
-from checkpoint import random_states, set_random_states
 from flags import UserError
 
 MICRO_BATCH = {"cpu": 4096, "mps": 8192, "cuda": 32768}  # tokens whose activations are held at a time
 SAVE_EVERY = 300  # seconds
+ROWS, VALIDATIONS = 100, 10  # of a run's history
+BAD_STEPS = 5  # one after another: then no number will come again
+
+
+def decay_groups(parameters, weight_decay, **settings):
+    """Two groups of parameters for an optimizer: matrices, which decay, and the rest."""
+    parameters = list(parameters)
+    return [{"params": [w for w in parameters if w.dim() >= 2], "weight_decay": weight_decay, **settings},
+            {"params": [w for w in parameters if w.dim() < 2], "weight_decay": 0.0, **settings}]
 
 
 def make_optimizer(model, learning_rate):
     """AdamW with weight decay on matrices only. Loshchilov and Hutter 2019, "Decoupled Weight Decay"."""
-    matrices = [parameter for parameter in model.parameters() if parameter.dim() >= 2]
-    others = [parameter for parameter in model.parameters() if parameter.dim() < 2]
-    groups = [{"params": matrices, "weight_decay": 0.1}, {"params": others, "weight_decay": 0.0}]
+    groups = decay_groups(model.parameters(), weight_decay=0.1)
     return torch.optim.AdamW(groups, lr=learning_rate, betas=(0.9, 0.95), fused=True)
 
 
@@ -78,69 +83,170 @@ def evaluate(model, tokens, batch_size, block_size, dtype=torch.float32, most=No
     return total / count if count > 0 else math.nan
 
 
-def train(model, batch, optimizer, schedule, steps, validate, save=None, progress=None, dtype=torch.float32):
+def dense_parameters(model):
+    """All but tables with sparse gradients: their optimizers do not care how long a gradient is."""
+    sparse = {part.weight for part in model.modules() if isinstance(part, torch.nn.Embedding) and part.sparse}
+    return [weight for weight in model.parameters() if weight not in sparse]
+
+
+def this_process():
+    """(number of this process, how many train together): (0, 1) unless torchrun started several."""
+    together = distributed.is_available() and distributed.is_initialized()
+    return (distributed.get_rank(), distributed.get_world_size()) if together else (0, 1)
+
+
+def new_progress():
+    """What a call of `train` needs to go on, when nothing has been done yet."""
+    return {"step": 0, "seconds": 0.0, "losses": [], "history": [], "best_loss": math.inf, "best_step": 0, "bad": 0,
+            "finished": False}
+
+
+def add_gradients(model, parts, rows, dtype):
+    """Add up the gradients of a batch, so many rows at a time, as if it had been one; returns the mean loss.
+
+    Of several processes each takes every nth row; their gradients are averaged (DistributedDataParallel).
+    """
+    rank, world = this_process()
+    counted = (parts[1] != -100).sum()
+    mine = [part[rank::world] for part in parts]
+    total = 0.0
+    for i in range(0, len(mine[0]), rows):
+        piece = [part[i : i + rows] for part in mine]
+        last = i + rows >= len(mine[0])
+        with contextlib.nullcontext() if last or world == 1 else model.no_sync():
+            with autocast(piece[0].device, dtype):
+                _, loss = model(*piece)
+            share = (piece[1] != -100).sum() / counted
+            (loss * share * world).backward()
+        total += (loss.detach() * share).item()
+    return total
+
+
+def train(model, batch, optimizer, schedule, steps, validate, save=None, progress=None, dtype=torch.float32, *,
+          seed=0, clip=1.0, micro_batch=None, patience=None, full_speed=None, on_row=None):
     """Train up to `steps`; return the history, or None when Ctrl-C ended it early.
 
-    `batch(step)` gives (ids, targets), `schedule(step)` the learning rate, `validate()` a loss, and
-    `save(progress)` keeps a checkpoint. Progress is what a later call needs to go on as if there had
-    been no break: the steps done; the history, a row (steps done, mean training loss since the row
-    before, validation loss) for each tenth of the run; the losses since its last row; the states of
-    the random generators.
+    `batch(step)` gives ids, targets (of which -100 does not count) and what else the model takes, each (B, ...);
+    `schedule(step)` the learning rate; `validate()` a loss. `save(progress, best)` keeps a checkpoint, `best` saying
+    whether it is the best so far. Progress is what a later call needs to go on as if there had been no break, whatever
+    ended the first one: batches and dropout depend on (seed, step) alone. The history has a row for each hundredth of
+    the run, with a validation loss for each tenth; `on_row(history)` sees it grow.
+    `patience`: stop after so many validations without a better one. `micro_batch`: tokens whose activations are held
+    at a time. `full_speed`: tokens per second if this machine did nothing but multiply matrices, to compare with.
+    Raises UserError when the loss is no number several times running; a single time is skipped, and told.
     """
     device = next(model.parameters()).device
-    progress = progress or {"step": 0, "history": [], "losses": [], "random": random_states()}
-    set_random_states(progress["random"])
-    history, losses = progress["history"], progress["losses"]
-    first_step, told, saved_at = progress["step"], False, time.monotonic()
+    rank, world = this_process()
+    progress = progress or new_progress()
+    history, losses, first_step = progress["history"], progress["losses"], progress["step"]
+    dense = dense_parameters(model)
+    between = max(1, steps // VALIDATIONS)
+    told, saved_at = False, time.monotonic()
     # on a screen the line is redrawn twice a second, in a file it is written every half minute
     bar = tqdm(unit=" tokens", unit_scale=True, mininterval=0.5 if sys.stderr.isatty() else 30, smoothing=0.05,
-               bar_format="{desc} |{bar:20}| {rate_fmt}, {remaining} left")
+               bar_format="{desc} |{bar:20}| {rate_fmt}{postfix}, {remaining} left", disable=rank > 0)
+
+    def keep(best=False):
+        """Save, unless the weights are no numbers any more; a full disk is told, and the run goes on."""
+        nonlocal saved_at
+        if save and rank == 0 and all(torch.isfinite(parameter).all() for parameter in model.parameters()):
+            try:
+                save(progress, best)
+            except UserError as error:
+                if progress["step"] == steps:
+                    raise
+                bar.write(f"{error}: not saved, trying again later")
+        saved_at = time.monotonic()
+
     model.train()
     with bar, interrupts() as interrupted:
         for step in range(first_step, steps):
+            began = time.perf_counter()
             for group in optimizer.param_groups:
-                group["lr"] = schedule(step)
-            ids, targets = (part.to(device) for part in batch(step))
-            rows = max(1, MICRO_BATCH.get(device.type, 4096) // ids.shape[1])
-            step_loss = 0.0
-            for i in range(0, len(ids), rows):  # gradients add up as if the batch had been one
-                with autocast(device, dtype):
-                    _, loss = model(ids[i : i + rows], targets[i : i + rows])
-                    loss = loss * (len(ids[i : i + rows]) / len(ids))
-                loss.backward()
-                step_loss += loss.item()
-            if not math.isfinite(step_loss):
-                raise UserError(f"the loss is {step_loss} at step {step + 1:,}: try a smaller learning_rate")
-            torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
-            optimizer.step()
-            progress["step"], progress["random"] = step + 1, random_states()
-            losses.append(step_loss)
+                group["lr"] = schedule(step) * group.get("lr_scale", 1.0)
+            torch.manual_seed(((seed * 1_000_003 + step) * world + rank) % 2**63)
+            parts = [part.to(device) for part in batch(step)]
+            tokens = parts[1].numel()
+            rows = max(1, (micro_batch or MICRO_BATCH.get(device.type, 4096)) * len(parts[1]) // tokens)
+            loss, stop = add_gradients(model, parts, rows, dtype), bool(interrupted)
+            if world > 1:  # all processes must see the same
+                seen = torch.tensor([loss, float(stop)], device=device)
+                distributed.all_reduce(seen)
+                loss, stop = seen[0].item(), seen[1].item() > 0
+            norm = torch.nn.utils.clip_grad_norm_(dense, clip).item()
+            done = progress["step"] = step + 1
+            if math.isfinite(loss) and math.isfinite(norm):
+                optimizer.step()
+                losses.append(loss)
+                progress["bad"] = 0
+            else:
+                progress["bad"] += 1
+                bar.write(f"step {done:,}: loss {loss}, gradient norm {norm}: skipped")
             optimizer.zero_grad()
+            if progress["bad"] == BAD_STEPS:
+                kept = "what was saved before is kept" if save else "nothing was saved"
+                raise UserError(f"the loss is {loss} at step {done:,}, and {BAD_STEPS} steps running were of no use:"
+                                f" try a smaller learning_rate; {kept}")
+            progress["seconds"] += time.perf_counter() - began
 
-            done = step + 1
-            bar.total = (steps - first_step) * ids.numel()
-            bar.set_description_str(f"step {done:,}/{steps:,}  loss {np.mean(losses[-10:]):.3f}", refresh=False)
-            bar.update(ids.numel())
+            bar.total = (steps - first_step) * tokens
+            recent = np.mean(losses[-10:] or [loss])
+            bar.set_description_str(f"step {done:,}/{steps:,}  loss {recent:.3f}", refresh=False)
+            bar.update(tokens)
             elapsed = bar.format_dict["elapsed"]
+            if full_speed and elapsed:
+                bar.set_postfix_str(f"{bar.n / elapsed / full_speed:.0%} of matrix speed", refresh=False)
             if not told and (done == min(first_step + 5, steps) or elapsed > 20):
                 to_go = duration((steps - done) * elapsed / (done - first_step))
                 bar.write(f"about {to_go} of training to go; Ctrl-C saves and stops")
                 told = True
-            if done % max(1, steps // 10) == 0 or done == steps:
-                history.append([done, float(np.mean(losses)), validate()])
+            validated = done % between == 0 or done == steps
+            best = False
+            if validated or done % max(1, steps // ROWS) == 0:
+                row = {"step": done, "seconds": progress["seconds"], "learning_rate": schedule(step),
+                       "training_loss": float(np.mean(losses or [math.nan])), "gradient_norm": norm,
+                       "validation_loss": None}
+                history.append(row)
                 losses.clear()
-                bar.write("step {:,}: training loss {:.3f}, validation loss {:.3f}".format(*history[-1]))
-            elif time.monotonic() - saved_at < SAVE_EVERY and not interrupted:
-                continue
-            if save:
-                save(progress)
-                saved_at = time.monotonic()
-            if interrupted:
+                if validated:
+                    row["validation_loss"] = together(validate, device)
+                    best = row["validation_loss"] < progress["best_loss"]
+                    if best:
+                        progress |= {"best_loss": row["validation_loss"], "best_step": done}
+                    late = done - progress["best_step"]
+                    progress["finished"] = done == steps or (patience is not None and late >= patience * between)
+                    bar.write("step {:,}: training loss {:.3f}, validation loss {:.3f}".format(*last_losses(history)))
+                if on_row:
+                    on_row(history)
+            if validated or stop or time.monotonic() - saved_at > SAVE_EVERY:
+                keep(best)
+            if stop or progress["finished"]:
                 break
-    if progress["step"] < steps:
+    if not progress["finished"]:
         print(f"stopped after step {progress['step']:,} of {steps:,}")
         return None
+    if progress["step"] < steps:
+        print(f"stopped early: no better than at step {progress['best_step']:,} for {patience} validations")
     return history
+
+
+def together(validate, device):
+    """What validate() says in the first process, in all of them."""
+    rank, world = this_process()
+    said = torch.tensor(validate() if rank == 0 else 0.0, dtype=torch.float64, device=device)
+    if world > 1:
+        distributed.broadcast(said, 0)
+    return said.item()
+
+
+def last_losses(history):
+    """(step, mean training loss since the validation before, validation loss) at the last row of a history."""
+    rows = [history[-1]]
+    for row in reversed(history[:-1]):
+        if row["validation_loss"] is not None:
+            break
+        rows.append(row)
+    return history[-1]["step"], float(np.mean([row["training_loss"] for row in rows])), history[-1]["validation_loss"]
 
 
 @contextlib.contextmanager
@@ -166,17 +272,3 @@ def duration(seconds):
         if seconds >= 2 * size:
             return f"{seconds / size:.0f} {unit}"
     return f"{seconds:.0f} seconds"
-
-
-def draw_loss_curve(history, initial_loss, path, title):
-    """Draw the history of a run as a PNG: both losses against steps, with where they began."""
-    figure = Figure(figsize=(6, 3.6), layout="constrained")
-    axes = figure.subplots()
-    steps, training, validation = zip(*history)
-    axes.plot(steps, training, "o-", markersize=3, label="training (mean since the point before)")
-    axes.plot(steps, validation, "o-", markersize=3, label="validation")
-    axes.axhline(initial_loss, color="gray", linestyle=":", label=f"knowing nothing: ln(V) = {initial_loss:.2f}")
-    axes.set(xlabel="steps", ylabel="loss (nats per token)", title=title)
-    axes.grid(alpha=0.3)
-    axes.legend(frameon=False, fontsize="small")
-    save_figure(figure, path)

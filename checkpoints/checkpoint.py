@@ -9,7 +9,7 @@ import torch
 from atomic import replacing
 from flags import UserError
 
-FORMAT = "llm-from-scratch checkpoint 1"
+FORMAT = "llm-from-scratch checkpoint 2"
 
 
 def save(path, kind, **contents):
@@ -30,22 +30,12 @@ def load(path, kind):
         contents = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # torch has no exception of its own for a broken file
         raise UserError(f"{path} is damaged or no checkpoint: delete it and train again, or give another") from error
-    if not isinstance(contents, dict) or contents.get("format") != FORMAT:
+    name = contents.get("format") if isinstance(contents, dict) else None
+    if isinstance(name, str) and name.startswith(FORMAT[:-1]) and name != FORMAT:
+        raise UserError(f"{path} was written by an older version of this course: train it again, or give another")
+    if name != FORMAT:
         raise UserError(f"{path} is no checkpoint of this course: train one with 03_gpt/lm_model.py")
     if contents["kind"] != kind:
         raise UserError(f"{path} holds a model of the kind {contents['kind']!r}, not {kind!r}: give another with -l")
     return contents
 
-
-def random_states():
-    """The states of torch's random generators, to continue with the same dropout after a break."""
-    states = {"cpu": torch.get_rng_state()}
-    if torch.cuda.is_available():
-        states["cuda"] = torch.cuda.get_rng_state_all()
-    return states
-
-
-def set_random_states(states):
-    torch.set_rng_state(states["cpu"])
-    if "cuda" in states and torch.cuda.is_available():
-        torch.cuda.set_rng_state_all(states["cuda"])

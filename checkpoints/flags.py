@@ -157,6 +157,11 @@ def generation_flags(parser, prompt, max_new_tokens=120):
     group.add_argument("--best_of", type=int, metavar="N", default=1, help="draw N texts, and show the likeliest")
     group.add_argument("--beams", type=int, metavar="N", default=1,
                        help="draw nothing, but look for the likeliest text with N beginnings at a time")
+    group.add_argument("--length_penalty", type=float, default=1.0,
+                       help="with --beams: the power of its length by which a text's log-probability is divided;"
+                            " the higher, the longer the texts")
+    group.add_argument("--early_stopping", action="store_true",
+                       help="with --beams: end as soon as N texts have ended, without a look for likelier ones")
     group = parser.add_argument_group("what is shown")
     group.add_argument("--logprobs", action="store_true", help="how likely the model found each token")
     group.add_argument("--stats", action="store_true", help="time to the first token, and tokens per second")
@@ -176,6 +181,7 @@ def check_generation(args):
         ("samples", args.samples < 1, "at least 1"),
         ("best_of", args.best_of < 1, "at least 1"),
         ("beams", args.beams < 1, "at least 1"),
+        ("length_penalty", not -10 <= args.length_penalty <= 10, "from -10 to 10"),
     ):
         if wrong:
             raise UserError(f"{name} {getattr(args, name)} must be {cure}")
@@ -184,6 +190,8 @@ def check_generation(args):
     several = [f"--{name}" for name in ("samples", "best_of", "beams") if getattr(args, name) > 1]
     if len(several) > 1:
         raise UserError(f"{' and '.join(several)} are different ways to get a text: choose one")
+    if args.beams == 1 and (args.length_penalty != 1 or args.early_stopping):
+        raise UserError("--length_penalty and --early_stopping are of beam search: add --beams 4, or leave them out")
     if args.beams > 1 and (args.logprobs or args.stats):
         raise UserError("--logprobs and --stats tell of tokens one by one, --beams finds whole texts: leave it out")
 
@@ -210,9 +218,12 @@ def take_numbers(args, config, run, path):
         setattr(args, name, args.typed.get(name, run[name]))
 
 
-def checkpoint_paths(args, default):
-    """What -l and -s mean: (the file to load or None, the file to save to or None)."""
-    load = None if args.load_model == "untrained" else Path(args.load_model)
+def checkpoint_paths(args, default, real_weights=False):
+    """What -l and -s mean: (the file to load or None, the file to save to or None).
+
+    With `real_weights`, -l names no checkpoint of ours: nothing is ever saved there.
+    """
+    load = None if args.load_model == "untrained" or real_weights else Path(args.load_model)
     if args.save_model == "no_save":
         save = None
     else:

@@ -1,6 +1,7 @@
 """The loop, its batches and its schedule; and sampling."""
 
 import copy
+import csv
 import math
 import signal
 
@@ -10,6 +11,7 @@ import pytest
 import sampling
 import torch
 import trainer
+import training_log
 from flags import UserError
 from gpt import GPT, GPTConfig
 
@@ -24,7 +26,8 @@ def make(dropout=0.0):
 def run(model, steps, **settings):
     optimizer = settings.pop("optimizer", None) or trainer.make_optimizer(model, 1e-2)
     batches = settings.pop("batch", trainer.random_batches(TOKENS, 4, 8, seed=1))
-    return trainer.train(model, batches, optimizer, trainer.warmup_cosine(1e-2, 20), steps, lambda: 0.0, **settings)
+    validate = settings.pop("validate", lambda: 0.0)
+    return trainer.train(model, batches, optimizer, trainer.warmup_cosine(1e-2, 20), steps, validate, **settings)
 
 
 def test_batches_depend_on_seed_and_step_only_and_targets_are_one_token_on():
@@ -86,26 +89,81 @@ def test_ctrl_c_saves_and_the_run_goes_on_bit_for_bit():
             signal.raise_signal(signal.SIGINT)
         return batches(step)
 
-    def save(progress):
+    def save(progress, best):
         kept["progress"] = copy.deepcopy(progress)
 
     assert run(broken, 20, optimizer=optimizer, batch=batch, save=save) is None
-    assert kept["progress"]["step"] == 8 and len(kept["progress"]["history"]) == 4, "is the begun step finished?"
+    assert kept["progress"]["step"] == len(kept["progress"]["history"]) == 8, "is the begun step finished?"
     kept["going on"] = True
     torch.manual_seed(99)
     history = run(broken, 20, optimizer=optimizer, batch=batch, progress=kept["progress"])
-    assert history == expected
+    for row, its_like in zip(history, expected):
+        assert {**row, "seconds": 0} == {**its_like, "seconds": 0}
+    assert len(history) == len(expected)
     for ours, theirs in zip(broken.parameters(), straight.parameters()):
         assert torch.equal(ours, theirs)
 
 
 def test_a_loss_that_is_no_number_stops_before_it_reaches_the_weights():
-    model = make()
+    model, saved = make(), []
     model.norm.weight.data[0] = math.nan
     before = model.token_embedding.weight.clone()
     with pytest.raises(UserError, match="learning_rate"):
-        run(model, 3)
+        run(model, 20, save=lambda progress, best: saved.append(progress))
     assert torch.equal(model.token_embedding.weight, before)
+    assert not saved, "weights that are no numbers would take the place of the last good ones"
+
+
+def test_a_few_bad_steps_are_skipped(capsys):
+    model, batches = make(), trainer.random_batches(TOKENS, 4, 8, seed=1)
+    gradient = model.norm.weight.register_hook(lambda gradient: gradient * math.nan if bad else gradient)
+    weights, bad = [], False
+
+    def batch(step):
+        nonlocal bad
+        bad = step in (3, 4, 9)
+        weights.append(model.token_embedding.weight.clone())
+        return batches(step)
+
+    history = run(model, 12, batch=batch)
+    gradient.remove()
+    assert capsys.readouterr().out.count("skipped") == 3 and len(history) == 12
+    changed = [not torch.equal(a, b) for a, b in zip(weights, weights[1:])]
+    assert changed == [True, True, True, False, False, True, True, True, True, False, True]
+
+
+def test_a_full_disk_does_not_end_the_run(capsys):
+    def save(progress, best):
+        if progress["step"] < 10:
+            raise UserError("can't write a.pt: no space left")
+        saved.append((progress["step"], best))
+
+    saved, losses = [], iter([5.0, 4, 3, 4, 5, 2, 1, 3, 3, 3])
+    assert run(make(), 20, save=save, validate=lambda: next(losses))
+    assert saved == [(10, False), (12, True), (14, True), (16, False), (18, False), (20, False)]
+    assert capsys.readouterr().out.count("trying again later") == 4
+
+
+def test_patience():
+    losses = iter([5.0, 4, 3, 4, 5, 2, 1, 3, 3, 3])
+    progress = trainer.new_progress()
+    history = run(make(), 20, validate=lambda: next(losses), patience=2, progress=progress)
+    assert history[-1]["step"] == 10 and progress["finished"] and progress["best_step"] == 6
+
+
+def test_targets_that_do_not_count_are_not_in_the_mean():
+    """In micro-batches with different numbers of targets, too, each target weighs the same."""
+    targets = torch.from_numpy(TOKENS[1:33].astype(np.int64)).view(4, 8).clone()
+    ids = torch.from_numpy(TOKENS[:32].astype(np.int64)).view(4, 8)
+    targets[0, 1:] = -100
+    gradients = []
+    for rows in (4, 1):
+        model = make()
+        loss = trainer.add_gradients(model, [ids, targets], rows, torch.float32)
+        expected = torch.nn.functional.cross_entropy(model(ids)[0].flatten(0, 1), targets.flatten())
+        assert loss == pytest.approx(expected.item(), abs=1e-5)
+        gradients.append(model.token_embedding.weight.grad)
+    assert (gradients[0] - gradients[1]).abs().max() < 1e-6
 
 
 def test_decay_acts_on_matrices_only():
@@ -114,9 +172,16 @@ def test_decay_acts_on_matrices_only():
     assert all(parameter.dim() == 1 for parameter in others["params"]) and others["weight_decay"] == 0
 
 
-def test_loss_curve_is_a_picture(tmp_path):
-    trainer.draw_loss_curve([[1, 3.0, 3.1], [2, 2.0, 2.4]], 3.2, tmp_path / "a.png", "title")
+def test_log_and_loss_curve(tmp_path):
+    history = run(make(), 20)
+    training_log.draw_loss_curve(history, 3.2, tmp_path / "a.png", "title")
     assert (tmp_path / "a.png").read_bytes()[:4] == b"\x89PNG"
+    training_log.write_log(history, tmp_path / "a.csv")
+    with open(tmp_path / "a.csv", newline="", encoding="utf-8") as file:
+        rows = list(csv.DictReader(file))
+    assert [int(row["step"]) for row in rows] == list(range(1, 21))
+    assert [float(row["training_loss"]) for row in rows] == [row["training_loss"] for row in history]
+    assert [bool(row["validation_loss"]) for row in rows] == [False, True] * 10
 
 
 def test_duration():

@@ -1,0 +1,69 @@
+"""What surrounds a training run: it goes on where it stopped, and keeps its weights, its log and its loss curve."""
+
+import math
+import sys
+from dataclasses import asdict
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "checkpoints"))
+import checkpoint
+import trainer
+from flags import UserError, shown
+from training_log import draw_loss_curve, write_log
+
+
+def unfinished(loaded, run, load, save):
+    """The progress of a checkpoint's run if it is the same run as this and not finished; else None, a run begins.
+
+    Raises UserError if the checkpoint holds another unfinished run that would be overwritten.
+    """
+    if not loaded or loaded["progress"]["finished"]:
+        return None
+    others = [name for name in run if loaded["run"].get(name) != run[name]]
+    if others and save == load:
+        raise UserError(f"{load} holds an unfinished run with other {', '.join(others)}: repeat these to go on with"
+                        " it, or save a new run elsewhere with -s")
+    return None if others else loaded["progress"]
+
+
+def best_path(save):
+    """Where the best weights of a run stand, beside the last: lm.pt -> lm_best.pt."""
+    return save.with_stem(f"{save.stem}_best")
+
+
+def train_and_keep(kind, model, tokenizer, optimizer, batch, schedule, validate, run, title, loaded=None, load=None,
+                   save=None, dtype=None, forward=None, on_row=None, keep_best=False, beside=None, **settings):
+    """Train as `run` says, whose every entry must be equal for a later call to go on; returns the history, or None.
+
+    `loaded` is the checkpoint of `load`, if there was one; `save` is where this run's go, with its history (CSV) and
+    loss curve (PNG) beside it. `forward` is the model as it is called, if it is wrapped; `beside` has functions that
+    give what else a checkpoint keeps, by name. The other settings are those of `trainer.train`.
+    """
+    progress = unfinished(loaded, run, load, save)
+    if progress:
+        optimizer.load_state_dict(loaded["optimizer"])
+        print(f"going on with the unfinished run of {load} after step {progress['step']:,}")
+    known = math.log(model.config.vocab_size)
+    print(f"loss before training {validate():.3f},"
+          f" and ln(vocabulary size {model.config.vocab_size:,}) is {known:.3f}")
+
+    def keep(progress, best):
+        contents = {"model": model.state_dict(), "config": asdict(model.config), "tokenizer": tokenizer.state(),
+                    "run": run, "optimizer": optimizer.state_dict(), "progress": progress}
+        contents |= {name: state() for name, state in (beside or {}).items()}
+        checkpoint.save(save, kind, **contents)
+        if best and keep_best:
+            checkpoint.save(best_path(save), kind, **contents)
+
+    def look(history):
+        if save and history[-1]["validation_loss"] is not None:
+            write_log(history, save.with_suffix(".csv"))
+            draw_loss_curve(history, known, save.with_suffix(".png"), title)
+        if on_row:
+            on_row(history)
+
+    history = trainer.train(forward or model, batch, optimizer, schedule, run["steps"], validate, save and keep,
+                            progress, dtype, seed=run["seed"], on_row=look, **settings)
+    if history is None:
+        print(f"saved: -l {shown(save)} with the same text goes on" if save else "nothing was saved (-s no_save)")
+    return history
