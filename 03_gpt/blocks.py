@@ -20,13 +20,14 @@ from positions import Rotary, llama3_frequencies, rotary_frequencies
 class FeedForward(nn.Module):
     """What every position does for itself once it has looked around: C -> F -> C.
 
-    Vaswani et al. 2017, section 3.3, with ReLU; GPT-2 has GELU in its tanh form (Hendrycks and Gimpel 2016,
-    section 2); ReLU squared is from So et al. 2021, "Primer", section 3.
+    Vaswani et al. 2017, section 3.3, with ReLU; GPT-2 has GELU in its tanh form, BERT the exact one (Hendrycks and
+    Gimpel 2016, section 2); ReLU squared is from So et al. 2021, "Primer", section 3.
     """
 
     activations = {
         "relu": F.relu,
         "gelu": lambda x: F.gelu(x, approximate="tanh"),
+        "exact_gelu": F.gelu,
         "relu2": lambda x: F.relu(x).square(),
     }
 

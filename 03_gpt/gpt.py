@@ -36,7 +36,7 @@ class GPTConfig:
     positions: str = "learned"  # or "rotary"
     norm: str = "layer_norm"  # or "rms_norm", "none"
     attention: str = "multi_head"  # or "grouped_query", "latent", "original_scale"
-    feed_forward: str = "gelu"  # or "relu", "relu2", "swiglu"
+    feed_forward: str = "gelu"  # or "exact_gelu", "relu", "relu2", "swiglu"
     bias: str = "all"  # or "query_key_value" (Qwen 2), "none" (Llama)
     tied_head: bool = True  # the head is the token embedding
     ngram_longest: int = 0  # vectors for 2, 3, ... tokens in a row are added to those of tokens
@@ -129,10 +129,11 @@ class GPT(nn.Module):
     def initialise(self, module):
         """GPT-2's: normal, of deviation 0.02, and smaller where 2 x layer_count results are added up.
 
-        Embeddings have 0.02 at GPT-2's width of 768 and more in narrower models, positions half of it.
+        Embeddings have 0.02 at GPT-2's width of 768 and more in narrower models, positions half of it; beside vectors
+        of n-grams, which begin at 0 and grow fast, those of tokens have 0.5.
         Radford et al. 2019, section 2.3, and the published code.
         """
-        embedding_std = 0.02 * math.sqrt(768 / self.config.embedding_size)
+        embedding_std = 0.5 if self.config.ngram_longest else 0.02 * math.sqrt(768 / self.config.embedding_size)
         if isinstance(module, nn.Linear):
             nn.init.normal_(module.weight, std=0.02)
             if module.bias is not None:

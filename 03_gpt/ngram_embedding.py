@@ -1,4 +1,4 @@
-"""Memory for what a few tokens in a row mean: a table of vectors, looked up by the last 2, 3, ... tokens together.
+"""Memory for what a few tokens in a row mean: tables of vectors, looked up by the last 2, 3, ... tokens together.
 
 Shapes: B sequences, T positions, C = embedding size.
 """
@@ -10,9 +10,9 @@ from torch import nn
 class NGramEmbedding(nn.Module):
     """Token ids (B, T) -> the sum of the vectors of the n-grams that end at each, of 2 to `longest` tokens (B, T, C).
 
-    All lengths share one table, whose row is a hash of the tokens: n-grams that meet by chance share a vector. A token
-    costs longest - 1 rows, however many the table has: for an optimizer that makes use of it, set `table.sparse`. In
-    training a share `dropout` of the vectors is left out.
+    Each length has a table of so many rows, all of them in one `table`; the row is a hash of the tokens, and n-grams
+    that meet there by chance share a vector. A token costs longest - 1 rows, however many there are: for an optimizer
+    that makes use of it, set `table.sparse`. In training a share `dropout` of the vectors is left out.
     Joulin et al. 2016, "Bag of Tricks for Efficient Text Classification", section 2.2, has hashed n-grams; in language
     models: Huang et al. 2025, "Over-Tokenized Transformer", section 3.
     """
@@ -21,8 +21,8 @@ class NGramEmbedding(nn.Module):
 
     def __init__(self, vocab_size, embedding_size, longest, rows, dropout=0.0):
         super().__init__()
-        self.vocab_size, self.longest, self.dropout = vocab_size, longest, dropout
-        self.table = nn.Embedding(rows, embedding_size)
+        self.vocab_size, self.longest, self.rows, self.dropout = vocab_size, longest, rows, dropout
+        self.table = nn.Embedding((longest - 1) * rows, embedding_size)
 
     def rows_of(self, ids, positions, cache=None):
         """(B, T, longest - 1): the row of each n-gram that ends at a token; what is before position 0 counts as one."""
@@ -33,9 +33,8 @@ class NGramEmbedding(nn.Module):
         for back in range(1, self.longest):
             end = past.shape[1] - back
             earlier = torch.where(positions >= back, past[:, end - T : end] + 1, 0)
-            # one more than a token each, so that no n-gram has the number of a shorter one
-            key = (key + 1) * (self.vocab_size + 1) + earlier
-            found.append(key * 2654435761 % 4294967291 % self.table.num_embeddings)
+            key = key * (self.vocab_size + 1) + earlier
+            found.append((back - 1) * self.rows + key * 2654435761 % 4294967291 % self.rows)
         return torch.stack(found, dim=-1)
 
     def forward(self, ids, positions, cache=None):

@@ -4,6 +4,7 @@ Each function gives step -> (ids, targets, ...), each (B, T); what it draws depe
 """
 
 import sys
+from functools import lru_cache
 from pathlib import Path
 
 import numpy as np
@@ -11,6 +12,29 @@ import torch
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "03_gpt"))
 from trainer import random_batches
+
+
+def shuffled_batches(tokens, batch_size, block_size, seed):
+    """The text cut into pieces, in random order: each is seen once before any is seen again, cut elsewhere then.
+
+    What is seen for the first time teaches more than what is seen again, and random places meet a part of the text
+    twice before they have met all of it.
+    """
+    count = max(1, (len(tokens) - 1) // block_size - 1)  # one less than there could be: room for another cut
+    room = len(tokens) - 1 - count * block_size
+
+    @lru_cache(maxsize=2)
+    def starts(epoch):
+        random = np.random.default_rng((seed, epoch))
+        return random.permutation(count) * block_size + random.integers(room + 1)
+
+    def batch(step):
+        places = [divmod(i, count) for i in range(step * batch_size, (step + 1) * batch_size)]
+        pieces = [tokens[(at := starts(epoch)[i]) : at + block_size + 1] for epoch, i in places]
+        pieces = torch.from_numpy(np.stack(pieces).astype(np.int64))  # (B, T + 1)
+        return pieces[:, :-1], pieces[:, 1:]
+
+    return batch
 
 
 def mixed_batches(texts, weights, batch_size, block_size, seed):

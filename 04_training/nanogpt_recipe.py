@@ -1,6 +1,6 @@
 """nanoGPT's recipe for a CPU, re-told: what chapter 04's faster recipes are measured against.
 
-    python 04_training/nanogpt_recipe.py     # about 80 seconds on two cores: validation loss about 1.89
+    python 04_training/nanogpt_recipe.py     # 70 to 90 seconds on two cores: validation loss about 1.90
 
 It is that of https://github.com/karpathy/nanoGPT (commit 3adf61e154c3fe3fca428ad6bc3818b27a3b8291), README, "I only
 have a macbook": 4 layers, 128 wide, 4 heads, blocks of 64 characters, 12 a step, 2,000 steps, no dropout. From the same

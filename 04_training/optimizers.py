@@ -206,13 +206,13 @@ class Together:
             optimizer.load_state_dict(its_own)
 
 
-def make_optimizer(model, kind, learning_rate, weight_decay=0.1, betas=(0.9, 0.95), adamw_share=2.0, table_share=20.0,
+def make_optimizer(model, kind, learning_rate, weight_decay=0.1, betas=(0.9, 0.95), adamw_share=1.0, table_rate=0.16,
                    adjust="match_rms_adamw", dtype=None):
     """An optimizer of all weights of a GPT (if it is to be wrapped, before that); matrices decay, the rest does not.
 
     "adamw" is torch's, "plain_adamw" ours, "sgd" has momentum betas[0]. "muon" moves the matrices of the blocks, and
     AdamW, at `adamw_share` times the learning rate (the groups' "lr_scale"), all else: embeddings, head, norms, biases.
-    With any of them the table of n-grams, if there is one, has RowwiseAdagrad, at `table_share` times the rate.
+    With any of them the table of n-grams, if there is one, has RowwiseAdagrad, whose rate is its own.
     """
     table = next((part.table for part in model.modules() if isinstance(part, NGramEmbedding)), None)
     if table is not None:
@@ -235,6 +235,6 @@ def make_optimizer(model, kind, learning_rate, weight_decay=0.1, betas=(0.9, 0.9
     else:
         raise UserError(f"no optimizer '{kind}': choose adamw, plain_adamw, muon or sgd")
     if table is not None:
-        group = {"params": [table.weight], "lr_scale": table_share}
-        optimizers.append(RowwiseAdagrad([group], learning_rate * table_share))
+        group = {"params": [table.weight], "lr_scale": table_rate / learning_rate}
+        optimizers.append(RowwiseAdagrad([group], table_rate))
     return optimizers[0] if len(optimizers) == 1 else Together(optimizers)

@@ -19,7 +19,7 @@ def test_the_sum_of_the_vectors_of_all_ngrams():
     table = make(4).ngram_embedding
     ids = torch.randint(20, (2, 10))
     rows = table.rows_of(ids, torch.arange(10))
-    assert rows.shape == (2, 10, 3) and rows.min() >= 0 and rows.max() < 997
+    assert rows.shape == (2, 10, 3) and (rows // 997 == torch.arange(3)).all()
     assert torch.allclose(table(ids, torch.arange(10)), table.table.weight[rows].sum(2))
     for n in (2, 3, 4):
         for b, t in ((0, 5), (1, 9)):

@@ -20,7 +20,7 @@ def text(tmp_path_factory):
 
 def together(*words):
     """Run train.py as torchrun would with two processes on this machine."""
-    command = [sys.executable, "-m", "torch.distributed.run", "--nproc_per_node", "2", "--master_port", "0",
+    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2",
                str(ROOT / "04_training/train.py"), *map(str, words)]
     process = subprocess.run(command, cwd=ROOT, env={**os.environ, "OMP_NUM_THREADS": "1"}, capture_output=True,
                              text=True, encoding="utf-8", timeout=300)
