@@ -87,6 +87,30 @@ MUTANTS = {
         "inner, gate = inner.chunk(2, dim=-1)",
         "03_gpt/tests/test_fast_decode.py",
     ),
+    "n-grams in any order": (
+        "03_gpt/ngram_embedding.py",
+        "key = key * (self.vocab_size + 1) + earlier",
+        "key = key + earlier",
+        "03_gpt/tests/test_ngram_embedding.py",
+    ),
+    "a step of nothing but momentum": (
+        "04_training/optimizers.py",
+        "torch.stack(torch._foreach_lerp(gradients, means, momentum))",
+        "torch.stack(means)",
+        "04_training/tests/test_optimizers.py",
+    ),
+    "documents that see the one before": (
+        "04_training/batches.py",
+        "mask = (document[:, :, None] == document[:, None, :])[:, None]",
+        "mask = (document[:, :, None] >= document[:, None, :])[:, None]",
+        "04_training/tests/test_batches.py",
+    ),
+    "wrong drafts are remembered": (
+        "04_training/multi_token.py",
+        "layer.length -= 1",
+        "layer.length -= 0",
+        "04_training/tests/test_multi_token.py",
+    ),
     "runs merged twice": (
         "01_tokenizer/token_array.py",
         "places = places[(np.arange(len(places)) - start) % 2 == 0]",

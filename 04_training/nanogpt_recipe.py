@@ -29,10 +29,10 @@ from gpt import GPT, GPTConfig
 BATCH, BLOCK, STEPS = 12, 64, 2000
 
 
-def nanogpt_model(vocab_size, seed):
+def nanogpt_model(vocab_size, seed, embedding_size=128, block_size=BLOCK, head_count=4, layer_count=4):
     """Our GPT with nanoGPT's details: no biases, GELU in its exact form, every weight of deviation 0.02."""
     torch.manual_seed(seed)
-    model = GPT(GPTConfig(vocab_size, 128, BLOCK, head_count=4, layer_count=4, bias="none"))
+    model = GPT(GPTConfig(vocab_size, embedding_size, block_size, head_count, layer_count, bias="none"))
     for block in model.blocks:
         block.feed_forward.activation = F.gelu
     for embedding in (model.token_embedding, model.position_embedding):  # blocks have 0.02 already

@@ -2,8 +2,8 @@
 
 It is that of https://github.com/gg-blake/cs478 (commit cb738d9336d83c92ab2971f66b7de0d584cb9356), gpt/lm_model.py, for
 the report's second command: whatever sizes are typed, it trains on 4 blocks of 8 tokens. From the same weights, batches
-and dropout it has the same losses, in the same time. Left out is its validation before the first step and after every
-500: 400 batches of the sizes that were typed, whose logits alone are 13 GB with GPT-4o's vocabulary.
+and dropout it has the same losses, in the same time. Left out is its validation, after the first step and each 500
+more: 400 batches of the sizes that were typed, each of whose logits are 13 GB with GPT-4o's vocabulary.
 """
 
 import sys
@@ -20,7 +20,7 @@ BATCH, BLOCK = 4, 8
 
 
 class OriginalHead(SingleHeadAttention):
-    """One head (B, T, C) -> (B, T, hs), by the root of C, where the paper has that of hs; no dropout of weights."""
+    """One head, (B, T, C) -> (B, T, hs): it divides scores by the root of C, not of hs, and drops none of them."""
 
     def __init__(self, embedding_size, head_size, block_size):
         super().__init__(embedding_size, head_size)

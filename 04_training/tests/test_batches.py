@@ -7,6 +7,25 @@ import trainer
 from gpt import FAMILIES, GPT, GPTConfig
 
 
+def test_shuffled_batches_show_the_whole_text_once_before_any_of_it_again():
+    tokens = np.arange(1000, dtype=np.uint16)
+    batch = batches.shuffled_batches(tokens, 7, 8, seed=1)
+    ids, targets = zip(*(batch(step) for step in range(123 * 3 // 7)))
+    assert all(torch.equal(i + 1, t) for i, t in zip(ids, targets)), "labels must be shifted by exactly one"
+    rows = torch.cat(ids)[: 123 * 2].view(2, 123, 8)  # two times through: 123 pieces of 8, and room for another cut
+    for epoch in rows:
+        assert len(epoch.unique()) == 123 * 8, "a token came twice, or never"
+        assert not torch.equal(epoch, epoch.sort(0).values), "are the pieces in random order?"
+    assert not torch.equal(rows[0], rows[1])
+    assert torch.equal(batches.shuffled_batches(tokens, 7, 8, seed=1)(20)[0], ids[20]), "of (seed, step) alone"
+    assert not torch.equal(batches.shuffled_batches(tokens, 7, 8, seed=2)(0)[0], ids[0])
+
+
+def test_the_smallest_text_has_one_piece():
+    ids, targets = batches.shuffled_batches(np.arange(9, dtype=np.uint16), 3, 8, seed=0)(5)
+    assert ids.tolist() == [list(range(8))] * 3 and targets[0].tolist() == list(range(1, 9))
+
+
 def test_a_mixture_has_its_shares_and_depends_on_seed_and_step_only():
     texts = [np.full(100, i, np.uint16) for i in range(3)]
     batch = batches.mixed_batches(texts, [0.5, 0.3, 0.2], 400, 8, seed=1)

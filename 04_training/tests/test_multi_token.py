@@ -58,6 +58,18 @@ def test_drafts_change_nothing_and_some_are_right(parts):
     assert right > 0.8 * drafts > 8, "after 80 steps a text of six letters should be known by heart"
 
 
+@pytest.mark.parametrize("parts", [{}, LLAMA, {"ngram_longest": 3, "ngram_rows": 99}])
+def test_wrong_drafts_are_forgotten(parts):
+    predictor = make(tied_head=False, **parts)
+    with torch.no_grad():
+        for w in predictor.parameters():
+            w.normal_(std=0.3)
+    new, right, drafts = multi_token.write_with_drafts(predictor, [1, 2, 3], 40)
+    plain = sampling.generate(predictor.model, torch.tensor([[1, 2, 3]]), 40, temperature=0)[0, 3:]
+    assert len(set(new)) > 5 and right < drafts / 2, "a test of wrong drafts needs some"
+    assert new == plain.tolist()
+
+
 def test_the_model_alone_is_unchanged_and_the_rest_can_be_kept():
     predictor = make()
     names = predictor.beside()

@@ -24,6 +24,12 @@ def test_the_model_has_nanogpts_parameters():
     assert loss == pytest.approx(math.log(65), abs=0.1), "it must begin by knowing nothing"
 
 
+def test_the_model_can_have_other_sizes():
+    model = nanogpt_recipe.nanogpt_model(65, 0, 96, block_size=32, head_count=6, layer_count=3)
+    assert model.parameter_count() == (65 + 32) * 96 + 3 * (12 * 96 * 96 + 2 * 96) + 96
+    assert model.config.head_count == 6 and model(torch.zeros(1, 32, dtype=torch.long))[0].shape == (1, 32, 65)
+
+
 def test_gelu_is_the_exact_one():
     layer = nanogpt_recipe.nanogpt_model(65, seed=0).blocks[0].feed_forward
     x = torch.randn(3, 128)

@@ -215,3 +215,50 @@ def test_where_bfloat16_pays_it_is_chosen(monkeypatch):
     assert Muon(weights([(64, 16)])).param_groups[0]["dtype"] == torch.bfloat16
     assert asked == [("auto", "cpu", 16)]
     assert Muon(weights([(64, 16)]), dtype=torch.float32).param_groups[0]["dtype"] == torch.float32
+
+
+def sparse_gradient(rows, values, shape):
+    return torch.sparse_coo_tensor(torch.tensor([rows]), torch.tensor(values), shape, check_invariants=True)
+
+
+def test_rowwise_adagrad_of_one_column_is_torchs_adagrad():
+    ours, theirs = (torch.nn.Parameter(torch.ones(5, 1)) for _ in range(2))
+    mine, other = optimizers.RowwiseAdagrad([ours], lr=0.3), torch.optim.Adagrad([theirs], lr=0.3)
+    for rows, values in (([0, 3], [[1.0], [-2.0]]), ([3, 3, 1], [[0.5], [0.25], [4.0]]), ([0], [[0.1]])):
+        ours.grad, theirs.grad = (sparse_gradient(rows, values, (5, 1)) for _ in range(2))
+        mine.step()
+        other.step()
+        assert torch.allclose(ours, theirs), "rows that come twice in a gradient must be added up first"
+    assert ours[2] == ours[4] == 1, "rows that no token asked for must not move"
+
+
+def test_rowwise_adagrad_has_one_size_for_a_row():
+    w = torch.nn.Parameter(torch.zeros(3, 2))
+    optimizer = optimizers.RowwiseAdagrad([w], lr=0.1)
+    for _ in range(2):
+        w.grad = sparse_gradient([1], [[3.0, 4.0]], (3, 2))
+        optimizer.step()
+    size = (9 + 16) / 2
+    first = torch.tensor([3.0, 4.0]) / size**0.5
+    assert torch.allclose(w[1], -0.1 * (first + first / 2**0.5))
+    assert optimizer.state[w]["sum"].tolist() == pytest.approx([0, 2 * size, 0])
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_the_table_of_ngrams_has_its_own_optimizer(kind, tmp_path):
+    model = make(ngram_longest=3, ngram_rows=50)
+    optimizer = make_optimizer(model, kind, 1e-2)
+    before = train(model, optimizer, 2)
+    checkpoint.save(tmp_path / "a.pt", "test", model=model.state_dict(), optimizer=optimizer.state_dict())
+    after = train(model, optimizer, 40, first=2)
+    assert after < before
+    (group,) = [group for group in optimizer.param_groups if group["params"][0] is model.ngram_embedding.table.weight]
+    assert group["lr"] == pytest.approx(0.16) and group["lr_scale"] * 1e-2 == pytest.approx(0.16)
+    again = make(ngram_longest=3, ngram_rows=50)
+    optimizer = make_optimizer(again, kind, 1e-2)
+    loaded = checkpoint.load(tmp_path / "a.pt", "test")
+    again.load_state_dict(loaded["model"])
+    optimizer.load_state_dict(loaded["optimizer"])
+    train(again, optimizer, 40, first=2)
+    for one, other in zip(again.parameters(), model.parameters()):
+        assert torch.equal(one, other)

@@ -1,0 +1,69 @@
+"""Check your answers to the exercises of README.md: functions in a file of your own.
+
+    python 04_training/exercises.py my_answers.py
+"""
+
+import math
+import sys
+from pathlib import Path
+
+import numpy as np
+import torch
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "checkpoints"))
+import flags
+from answers import grade
+from ngram import Ngram
+from optimizers import orthogonalise
+from schedules import cosine
+
+
+def check_adamw_step(adamw_step):
+    w = torch.nn.Parameter(torch.randn(5, dtype=torch.float64))
+    optimizer = torch.optim.AdamW([w], lr=0.1, betas=(0.9, 0.95), weight_decay=0.2)
+    mine, m, v = w.detach().clone(), torch.zeros(5, dtype=torch.float64), torch.zeros(5, dtype=torch.float64)
+    for t in (1, 2, 3):
+        w.grad = torch.randn(5, dtype=torch.float64)
+        optimizer.step()
+        mine, m, v = adamw_step(mine, w.grad, m, v, t, 0.1, 0.9, 0.95, 1e-8, 0.2)
+        if not torch.allclose(mine, w, atol=1e-9):
+            return f"after step {t} torch has {w.tolist()}, and you {mine.tolist()}"
+
+
+def check_learning_rate(learning_rate):
+    schedule = cosine(3e-4, 1000, warmup=0.1, final=0.1)
+    for step in (0, 50, 99, 100, 550, 999):
+        if not math.isclose(found := learning_rate(step, 1000, 3e-4, 100, 3e-5), schedule(step), rel_tol=1e-6):
+            return f"at step {step} of 1000 it is {schedule(step):.6g}, not {found:.6g}"
+
+
+def check_bits_per_byte(bits_per_byte):
+    for loss, tokens, size in ((2.0, 1000, 4000), (3.5, 10, 31), (math.log(2), 8, 8)):
+        expected = loss * tokens / math.log(2) / size
+        if not math.isclose(found := bits_per_byte(loss, tokens, size), expected):
+            return f"{tokens} tokens of {loss:.3f} nats, {size} bytes: {expected:.4f} bits for each, not {found:.4f}"
+
+
+def check_discounted(discounted):
+    tokens = np.array([0, 1, 0, 1, 0, 2, 0, 1, 3, 1, 0, 2])
+    lower = Ngram(tokens, 1, 5, discount=0.7).next([])
+    counts = np.bincount(tokens[1:][tokens[:-1] == 0], minlength=5)  # what comes after a 0
+    expected = Ngram(tokens, 2, 5, discount=0.7).next([0])
+    found = np.asarray(discounted(counts, lower, 0.7), dtype=float)
+    if found.shape != (5,) or not np.allclose(found, expected):
+        return f"counts {counts.tolist()}, lower {lower.round(4).tolist()}, D = 0.7 give {expected.round(4).tolist()}"
+
+
+def check_newton_schulz(newton_schulz):
+    for shape in ((4, 4), (3, 7)):
+        x = torch.randn(shape, dtype=torch.float64)
+        if not torch.allclose(newton_schulz(x), orthogonalise(x), atol=1e-9):
+            return f"for {x.tolist()} it is {orthogonalise(x).tolist()}"
+
+
+CHECKS = {name.removeprefix("check_"): check for name, check in list(globals().items()) if name.startswith("check_")}
+
+
+if __name__ == "__main__":
+    torch.manual_seed(0)
+    flags.run(lambda: grade("04_training", CHECKS))
