@@ -18,7 +18,7 @@ class LinearCrossEntropy(torch.autograd.Function):
         share = counted / counted.sum().clamp(min=1)  # (N,): what each position is of the mean
         loss = torch.zeros((), device=hidden.device)
         d_hidden = torch.empty_like(hidden) if ctx.needs_input_grad[0] else None
-        d_weight = torch.zeros_like(weight) if ctx.needs_input_grad[1] else None
+        d_weight = None
         for i in range(0, len(hidden), rows):
             h, part = hidden[i : i + rows], share[i : i + rows, None]
             target = targets[i : i + rows, None].clamp(min=0)
@@ -28,7 +28,7 @@ class LinearCrossEntropy(torch.autograd.Function):
             # cross-entropy = log(sum of e^logits) - logit of the target
             total = logits.exp_().sum(dim=-1, keepdim=True)
             loss += ((total.log() - of_target) * part).sum()
-            if d_hidden is None and d_weight is None:
+            if not any(ctx.needs_input_grad):
                 continue
             # d loss / d logits = (softmax(logits) - one_hot(target)) x share of the mean
             d_logits = logits.mul_(part / total)
@@ -36,9 +36,11 @@ class LinearCrossEntropy(torch.autograd.Function):
             d_logits = d_logits.to(h.dtype)
             if d_hidden is not None:
                 d_hidden[i : i + rows] = d_logits @ weight
-            if d_weight is not None and torch.is_autocast_enabled(h.device.type):
+            if ctx.needs_input_grad[1] and d_weight is None:
+                d_weight = (d_logits.T @ h).to(weight.dtype)
+            elif ctx.needs_input_grad[1] and torch.is_autocast_enabled(h.device.type):
                 d_weight += d_logits.T @ h  # in bfloat16, which addmm would not be
-            elif d_weight is not None:
+            elif ctx.needs_input_grad[1]:
                 torch.addmm(d_weight, d_logits.T, h, out=d_weight)
         ctx.gradients = d_hidden, d_weight
         return loss

@@ -1,6 +1,7 @@
 """The training loop, for every model of the course from here on: one function, read from top to bottom."""
 
 import contextlib
+import ctypes
 import math
 import signal
 import sys
@@ -122,6 +123,17 @@ def add_gradients(model, parts, rows, dtype):
     return total
 
 
+def keep_freed_memory():
+    """Let the C library of Linux keep what tensors give back, for the next ones.
+
+    Else every large one is new memory, whose pages the system clears: more work than many a product of matrices.
+    """
+    mallopt = getattr(ctypes.CDLL(None), "mallopt", None) if sys.platform == "linux" else None
+    if mallopt:
+        mallopt(-4, 0)  # M_MMAP_MAX: no memory that would go back to the system at once
+        mallopt(-1, 2**31 - 1)  # M_TRIM_THRESHOLD: and none when much of it is free
+
+
 def train(model, batch, optimizer, schedule, steps, validate, save=None, progress=None, dtype=torch.float32, *,
           seed=0, clip=1.0, micro_batch=None, patience=None, full_speed=None, on_row=None):
     """Train up to `steps`; return the history, or None when Ctrl-C ended it early.
@@ -135,6 +147,7 @@ def train(model, batch, optimizer, schedule, steps, validate, save=None, progres
     at a time. `full_speed`: tokens per second if this machine did nothing but multiply matrices, to compare with.
     Raises UserError when the loss is no number several times running; a single time is skipped, and told.
     """
+    keep_freed_memory()
     device = next(model.parameters()).device
     rank, world = this_process()
     progress = progress or new_progress()

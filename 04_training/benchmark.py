@@ -6,11 +6,10 @@
 
 import json
 import math
-import re
-import resource
 import subprocess
 import sys
 import time
+from functools import partial
 from pathlib import Path
 from statistics import median
 
@@ -34,7 +33,7 @@ HERE = Path(__file__).resolve().parent
 VOCAB, SHAPE = 200_019, (384, 256, 6, 6)  # of GPT-4o's tokenizer; of the report's second command, and nanoGPT's on GPUs
 STEPS = 3  # of which each round takes the mean
 ROWS, WIDE_ROWS = 64, 16  # of a batch: what the command says, and what takes some seconds with a vocabulary of 65
-RECORDS, SEEDS = ("sprint", "shakespeare"), range(1337, 1342)
+RECORDS, SEEDS = ("sprint", "tinyshakespeare"), range(1337, 1342)
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
 
 
@@ -61,30 +60,35 @@ def row_in_turn(what, unit, ours, peer, theirs, rounds):
     return measure.row(what, unit, ours, peer, theirs)
 
 
-def original_rows(rounds):
-    """The report's second command: a step of its code, 4 x 8 tokens whatever is typed, beside as many tokens here."""
+OURS = {"a tied head, which halves the table": {},
+        "its head and blocks": {"tied_head": False, "attention": "original_scale", "feed_forward": "relu"}}
+
+
+def step_once(side):
+    """In a process of its own: seconds of a step with 4 x 8 tokens, of the original or of ours with these parts."""
     torch.manual_seed(0)
     batch = torch.randint(VOCAB, (2, BATCH, BLOCK))
-    model = OriginalModel(VOCAB)
-    theirs = seconds_of(original_step, model, original_optimizer(model), *batch)
-    own_head = {"tied_head": False, "attention": "original_scale", "feed_forward": "relu"}
-    for kind, parts in (("a tied head, which halves the table", {}), ("its head and blocks", own_head)):
-        ours = our_seconds(GPT(GPTConfig(VOCAB, *SHAPE, dropout=0.2, **parts)), batch)
+    if side == "original":
+        model = OriginalModel(VOCAB)
+        seconds = seconds_of(original_step, model, original_optimizer(model), *batch)
+    else:
+        trainer.keep_freed_memory()
+        seconds = our_seconds(GPT(GPTConfig(VOCAB, *SHAPE, dropout=0.2, **OURS[side])), batch)
+    print(median(seconds() for _ in range(3)))
+
+
+def in_process(*words):
+    """What this script prints last when it is called with these words."""
+    process = subprocess.run([sys.executable, __file__, *words], stdout=subprocess.PIPE, check=True, text=True)
+    return float(process.stdout.split()[-1])
+
+
+def original_rows(rounds):
+    """The report's second command: a step of its code, 4 x 8 tokens whatever is typed, beside as many tokens here."""
+    for kind in OURS:
         what = f"a step of {BATCH} x {BLOCK} tokens, vocabulary {VOCAB:,}, ours with {kind}"
-        yield row_in_turn(what, "s", ours, "the original", theirs, rounds)
-    weights = list(model.parameters())  # with the gradients of the last step
-    count = sum(weight.numel() for weight in weights)
-    yield row_in_turn(f"AdamW alone, fused, {count:,} weights", "s",
-                      seconds_of(torch.optim.AdamW(weights, lr=3e-4, fused=True).step), "as the original calls it",
-                      seconds_of(original_optimizer(model).step), rounds)
-
-
-def peak_memory():
-    """Bytes that this process had at most. On Linux ru_maxrss begins with what its parent had, VmHWM does not."""
-    status = Path("/proc/self/status")
-    if status.exists():
-        return 1024 * int(re.search(r"VmHWM:\s+(\d+) kB", status.read_text())[1])
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss  # macOS counts in bytes
+        yield row_in_turn(what, "s", partial(in_process, "--step", kind), "the original",
+                          partial(in_process, "--step", "original"), rounds)
 
 
 def train_once(rows):
@@ -93,13 +97,12 @@ def train_once(rows):
     model = GPT(GPTConfig(VOCAB, *SHAPE, dropout=0.2))
     batch = trainer.random_batches(np.random.default_rng(0).integers(VOCAB, size=20_000), rows, SHAPE[1], seed=0)
     trainer.train(model, batch, trainer.make_optimizer(model, 3e-4), lambda step: 3e-4, 2, lambda: math.nan)
-    print(peak_memory())
+    print(measure.peak_memory())
 
 
 def memory_rows(rounds):
     """The batch that the command asks for; once, because it takes minutes."""
-    words = [sys.executable, __file__, "--memory", str(ROWS)]
-    peak = int(subprocess.run(words, stdout=subprocess.PIPE, check=True, text=True).stdout.split()[-1]) / 1e9
+    peak = in_process("--memory", str(ROWS)) / 1e3
     what = f"peak memory, once, of steps of {ROWS} x {SHAPE[1]} tokens, vocabulary {VOCAB:,}, dropout 0.2"
     yield measure.row(what, "GB", [peak], "the original's logits alone, counted", [ROWS * SHAPE[1] * VOCAB * 4 / 1e9])
 
@@ -132,7 +135,7 @@ def record_rows(rounds):
     theirs, _, (size, *_) = zip(*runs["nanoGPT"])
     for name in RECORDS:
         ours, _, (our_size, *_) = zip(*runs[name])
-        yield measure.row(f"tiny Shakespeare, {name}, {our_size:,} parameters, {len(SEEDS)} seeds", "s", ours,
+        yield measure.row(f"tiny Shakespeare, recipe {name}, {our_size:,} parameters, {len(SEEDS)} seeds", "s", ours,
                           f"nanoGPT's 2,000 steps, {size:,} parameters", theirs)
     for name, each in runs.items():
         losses = ", ".join(f"{loss:.3f}" for _, loss, _ in each)
@@ -208,8 +211,9 @@ def others(part, results):
 
 def main():
     if sys.argv[1:2] == ["--memory"]:
-        train_once(int(sys.argv[2]))
-        return
+        return train_once(int(sys.argv[2]))
+    if sys.argv[1:2] == ["--step"]:
+        return step_once(sys.argv[2])
     parser = flags.Parser("Measure training beside the original, nanoGPT and torch's optimizers.")
     parser.add_argument("--only", choices=PARTS, metavar="PART",
                         help=f"measure this part anew, and keep the others: {', '.join(PARTS)}")

@@ -44,6 +44,16 @@ def seconds(function):
     return time.perf_counter() - began
 
 
+def peak_memory():
+    """MB that this process had at most. On Linux ru_maxrss begins with what its parent had, VmHWM does not."""
+    status = Path("/proc/self/status")
+    if status.exists():
+        return int(re.search(r"VmHWM:\s+(\d+) kB", status.read_text())[1]) / 1e3
+    import resource  # which Windows has not
+
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e6  # macOS counts in bytes
+
+
 def in_turn(ours, theirs, rounds):
     """Measure two functions, each of which returns a number, one after the other: two lists."""
     pairs = [(ours(), theirs()) for _ in range(rounds)]
