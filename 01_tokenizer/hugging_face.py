@@ -55,6 +55,16 @@ def read_hugging_face(contents):
     return printable_state(pattern, model["vocab"], merges, special_tokens, ignore_merges, normalization)
 
 
+def read_end_tokens(folder):
+    """The ids at which a model's texts end, as the newer or the older file says; [] where there is none."""
+    for path in (folder / "generation_config.json", folder / "config.json"):
+        if path.is_file():
+            named = json.loads(path.read_text(encoding="utf-8")).get("eos_token_id")
+            if named is not None:
+                return named if isinstance(named, list) else [named]  # Llama 3 lists several
+    return []
+
+
 def pattern_of(pre_tokenizer):
     """The pattern that does what a chain of Hugging Face's pre-tokenizers does."""
     if pre_tokenizer is None:
@@ -110,11 +120,13 @@ def write_hugging_face(state, path):
 def read_gguf(path):
     pairs = {key.removeprefix("tokenizer.ggml."): value for key, value in read_metadata(path).items()}
     unknown, control, user_defined = 2, 3, 4
+    # end of sequence, of a turn, of a message
+    ends = [pairs[name] for name in ("eos_token_id", "eot_token_id", "eom_token_id") if name in pairs]
     if pairs["model"] == "llama":
         tokens = [text.replace("▁", " ") for text in pairs["tokens"]]
         silent = {text: i for i, text in enumerate(tokens) if pairs["token_type"][i] in (unknown, control)}
         prefix = " " if pairs.get("add_space_prefix", True) else ""
-        return scores_state(tokens, pairs["scores"], silent, pairs["eos_token_id"], prefix)
+        return scores_state(tokens, pairs["scores"], silent, pairs["eos_token_id"], prefix) | {"end_tokens": ends}
     special = {text: i for i, text in enumerate(pairs["tokens"]) if pairs["token_type"][i] in (control, user_defined)}
     patterns = {"gpt-2": "gpt2", "llama-bpe": "llama3", "qwen2": "qwen2", "smollm": "smollm", "gpt-4o": "o200k_base"}
     if pairs["model"] != "gpt2" or pairs["pre"] not in patterns:
@@ -123,4 +135,5 @@ def read_gguf(path):
     merges = [merge.split(" ") for merge in pairs["merges"]]
     normalization = "NFC" if pairs["pre"] == "qwen2" else None
     ignore_merges = pairs["pre"] == "llama-bpe"
-    return printable_state(patterns[pairs["pre"]], vocab, merges, special, ignore_merges, normalization)
+    state = printable_state(patterns[pairs["pre"]], vocab, merges, special, ignore_merges, normalization)
+    return state | {"end_tokens": ends}

@@ -17,6 +17,12 @@ class Tokenizer:
     dummy_prefix = ""  # what `encode` puts before a text, and `decode` takes away again
 
     @property
+    def end_tokens(self):
+        """The ids at which an answer ends: those that a model's files name, or else the end of text."""
+        named = self.state().get("end_tokens", [])
+        return tuple(i for i in named if i in self.vocab) or (self.end_of_text,)
+
+    @property
     def dtype(self):
         """The smallest kind of number that holds every id."""
         return np.uint16 if self.vocab_size <= 1 << 16 else np.uint32

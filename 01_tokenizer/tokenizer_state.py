@@ -1,7 +1,8 @@
 """What is stored of a tokenizer: a dict that JSON and checkpoints can hold.
 
 That of a byte-pair encoding has `tokens`, {bytes as latin-1: id}, at least of those that no merge makes,
-`merges`, [[left id, right id, id]] in the order of learning, and `special_tokens`, {text: id}.
+`merges`, [[left id, right id, id]] in the order of learning, and `special_tokens`, {text: id}. Any kind may have
+`end_tokens`, [id], those at which a model says that its answer ends.
 """
 
 import regex
@@ -32,7 +33,7 @@ def trained_state(pattern, pairs, special_tokens):
 def check(state):
     """Raise ValueError where a byte-pair encoding's state contradicts itself, as that of a damaged file may."""
     known, special = ordinary_tokens(state), state["special_tokens"]
-    ids = [*known, *special.values(), *(i for merge in state["merges"] for i in merge)]
+    ids = [*known, *special.values(), *(i for merge in state["merges"] for i in merge), *state.get("end_tokens", ())]
     if not all(type(i) is int and 0 <= i < MOST_IDS for i in ids):
         raise ValueError("an id is no number, or none that an id can be")
     if not all({left, right} <= known.keys() for left, right, _ in state["merges"]):

@@ -20,7 +20,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "data"))
 from atomic import replacing
 from bpe_encode import merge_word
 from flags import UserError
-from hugging_face import read_gguf, read_hugging_face, write_hugging_face
+from hugging_face import read_end_tokens, read_gguf, read_hugging_face, write_hugging_face
 from reading import END_OF_TEXT
 from tokenizer_state import bpe_state, ordinary_tokens, scores_state, trained_state
 from word_patterns import PATTERNS
@@ -94,7 +94,8 @@ def read_llama2c(path):
         tokens.append(data[at + 8 : at + 8 + size].decode("utf-8"))
         scores.append(score)
         at += 8 + size
-    return scores_state(tokens, scores, {"<unk>": 0, "<s>": 1, "</s>": 2}, 2)
+    # llama2.c trains on texts that begin with <s> and ends one where the next begins (run.c); Llama 2 itself says </s>
+    return scores_state(tokens, scores, {"<unk>": 0, "<s>": 1, "</s>": 2}, 1) | {"end_tokens": [1, 2]}
 
 
 def read_original(path):
@@ -115,11 +116,13 @@ READERS = {".tiktoken": read_ranks, ".gguf": read_gguf, ".bin": read_llama2c, ".
 
 
 def read(path):
-    """The state in a file of any of these formats, or in a folder with a tokenizer.json.
+    """The state in a file of any of these formats, or in a model's folder: its tokenizer.json, and what ends a text.
 
     Raises UserError for what can't be read here, and `DAMAGE` at a file that is none of them.
     """
-    path = Path(path) / "tokenizer.json" if Path(path).is_dir() else Path(path)
+    path = Path(path)
+    if path.is_dir():
+        return read(path / "tokenizer.json") | {"end_tokens": read_end_tokens(path)}
     if not path.is_file():
         cure = "train one with 01_tokenizer/train.py, leave out -m, or add -t tiktoken for one of its encodings"
         raise UserError(f"no tokenizer {path}: {cure}")

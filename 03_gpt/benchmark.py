@@ -6,7 +6,6 @@ transformers is needed: pip install -r .ci/oracles.txt
 """
 
 import json
-import resource
 import subprocess
 import sys
 import tempfile
@@ -71,21 +70,31 @@ def writing_rows(rounds):
         for count in (1, 16):
             print(f"{name}, {count} at once", flush=True)
             ids = torch.randint(50257, (count, PROMPT))
-            sides = measure.in_turn(partial(measure.seconds, partial(generate, fast, ids, NEW, 0)),
-                                    partial(measure.seconds, partial(their_generate, theirs, ids)), rounds)
-            texts = "one text" if count == 1 else f"{count} texts at once"
-            yield measure.row(f"{NEW} tokens, {texts}, {name}", "s", sides[0], "transformers, bfloat16", sides[1])
+            writing = partial(measure.seconds, partial(generate, fast, ids, NEW, 0))
+            texts = f"{NEW} tokens, {'one text' if count == 1 else f'{count} texts at once'}, {name}"
+            yield row_in_turn(texts, "s", writing, "transformers, bfloat16",
+                              partial(measure.seconds, partial(their_generate, theirs, ids)), rounds)
             if count == 1:
-                yield bandwidth_row(fast, name, sides[0])
-                slow = [measure.seconds(partial(without_cache, ours, ids)) for _ in range(2)]
-                yield measure.row(f"{NEW} tokens, one text, {name}", "s", sides[0][:2], "without a cache", slow)
+                yield row_in_turn(f"weights read while writing, one text, {name}", "GB/s",
+                                  lambda: NEW * weights_read(fast) / writing() / 1e9,  # noqa: B023
+                                  "torch.mv", plain_products(dtype), rounds)
+                yield row_in_turn(texts, "s", writing, "without a cache",
+                                  partial(measure.seconds, partial(without_cache, ours, ids)), rounds)
 
 
-def bandwidth_row(fast, name, seconds):
-    """Bytes of weights per second while writing, beside plain products of one row with as many other matrices."""
+def row_in_turn(what, unit, ours, peer, theirs, rounds):
+    ours, theirs = measure.in_turn(ours, theirs, rounds)
+    return measure.row(what, unit, ours, peer, theirs)
+
+
+def weights_read(fast):
+    """Bytes of weights that one token needs."""
     weights = sum(parameter.nbytes for parameter in fast.model.parameters())
-    weights -= fast.model.position_embedding.weight.nbytes  # of which one row is read
-    dtype = fast.head_weight.dtype
+    return weights - fast.model.position_embedding.weight.nbytes  # of which one row is read
+
+
+def plain_products(dtype):
+    """A function that measures the GB/s of plain products of one row with as many other matrices as fill 0.5 GB."""
     count = 2**29 // (4 * WIDTH * WIDTH * dtype.itemsize)  # more than a cache holds
     matrices = [torch.randn(4 * WIDTH, WIDTH, dtype=dtype) for _ in range(count)]
     x = torch.randn(WIDTH, dtype=dtype)
@@ -94,10 +103,7 @@ def bandwidth_row(fast, name, seconds):
         for matrix in matrices:
             torch.mv(matrix, x)
 
-    total = sum(matrix.nbytes for matrix in matrices) / 1e9
-    plain = [total / measure.seconds(products) for _ in seconds]
-    return measure.row(f"weights read while writing, one text, {name}", "GB/s",
-                       [NEW * weights / each / 1e9 for each in seconds], "torch.mv", plain)
+    return lambda: sum(matrix.nbytes for matrix in matrices) / 1e9 / measure.seconds(products)
 
 
 def samples_row(rounds):
@@ -127,9 +133,9 @@ def loss_once(form):
             loss = F.cross_entropy((hidden @ weight.T).float(), targets)
         loss.backward()
 
-    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    before = measure.peak_memory()
     seconds = [measure.seconds(once) for _ in range(2)]
-    extra = (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / 1024
+    extra = measure.peak_memory() - before
     gradients = (hidden.nbytes + weight.nbytes) / 2**20
     print(json.dumps({"s": min(seconds), "MB": extra - gradients}))
 

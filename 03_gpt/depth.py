@@ -86,7 +86,7 @@ def main():
             config = GPTConfig(tokenizer.vocab_size, args.embedding_size, args.block_size, args.head_count, depth)
             model = build(replace(config, norm=norm), residual)
             norms = gradient_norms(model, *first_batch)
-            rows = short_run(model, train_tokens, args,
+            rows = short_run(model, train_tokens, args, args.seed,
                              lambda: trainer.evaluate(model, val_tokens, 16, args.block_size, most=10_000))  # noqa: B023
             steps, _, losses = zip(*rows)
             print(f"{depth} layers, {name}: validation loss {losses[-1]:.3f},"

@@ -34,6 +34,17 @@ def for_writing(model, dtype):
         return model, dtype
 
 
+def compile_step(model):
+    """Let torch.compile rewrite what reads one token. Raises UserError where it can't compile anything."""
+    try:  # something small tells within seconds
+        torch.compile(lambda x: x + 1)(torch.zeros(8, device=model.head_weight.device))
+    except RuntimeError as error:
+        raise UserError("--compile finds no C++ compiler that torch.compile can use: install one (Linux: g++, macOS:"
+                        " clang, Windows: Visual C++), or leave out --compile: the text is the same") from error
+    step = "step" if isinstance(model, FastDecode) else "hidden"
+    setattr(model, step, torch.compile(getattr(model, step)))
+
+
 def look(model, tokenizer, args):
     """What --nearest, --analogy and --attention_maps ask for."""
     def tell(found):
@@ -114,6 +125,8 @@ def main():
                        help="draw what each head looks at in the prompt: in all layers, or the first, middle and last")
     flags.generation_flags(parser, "nothing, a new document begins")
     flags.machine_flags(parser)
+    parser.add_argument("--compile", action="store_true", help="let torch.compile rewrite a token's step, which takes"
+                                                               " a minute or two and needs a C++ compiler")
     args = parser.parse()
     flags.check_generation(args)
     if (args.text is not None or args.prompt is not None) + bool(args.prompts) + args.interactive > 1:
@@ -128,8 +141,10 @@ def main():
         look(model, tokenizer, args)
         return
     model, dtype = for_writing(model, dtype)
+    if args.compile:
+        compile_step(model)
     # an answer ends where the model ends it; a sample of our own small models shows what they do then, too
-    stop_tokens = (tokenizer.end_of_text,) if args.interactive or is_pretrained(args.load_model) else ()
+    stop_tokens = tokenizer.end_tokens if args.interactive or is_pretrained(args.load_model) else ()
     if args.interactive:
         converse(model, dtype, tokenizer, args, stop_tokens)
     else:

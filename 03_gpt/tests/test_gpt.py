@@ -31,74 +31,44 @@ def model(request):
     return GPT(replace(SMALL, **KINDS[request.param]))
 
 
-def test_logits_and_gradients_equal_transformers_gpt2():
+@pytest.mark.parametrize("family", ["gpt2", "llama", "qwen2", "qwen3"])
+def test_logits_and_gradients_equal_transformers(family):
     transformers = oracle("transformers")
-    torch.manual_seed(0)
-    theirs = transformers.GPT2LMHeadModel(transformers.GPT2Config(
-        vocab_size=60, n_embd=32, n_positions=16, n_head=4, n_layer=3, resid_pdrop=0, embd_pdrop=0, attn_pdrop=0,
-        bos_token_id=0, eos_token_id=0,
-    ))
-    for parameter in theirs.parameters():
-        parameter.data.normal_(std=0.3)
-    ours = GPT(SMALL)
-    ours.load_state_dict(from_gpt2(theirs.state_dict()))
-    ids, targets = torch.randint(60, (2, 16)), torch.randint(60, (2, 16))
-    expected = theirs(ids).logits
-    assert (ours(ids)[0] - expected).abs().max() < 1e-5 * expected.abs().max(), "is the GELU the tanh form?"
-
-    torch.nn.functional.cross_entropy(expected.flatten(0, 1), targets.flatten()).backward()
-    ours(ids, targets)[1].backward()
-    expected = from_gpt2({name: parameter.grad for name, parameter in theirs.named_parameters()})
-    for name, parameter in ours.named_parameters():
-        difference = (parameter.grad - expected[name]).abs().max() / expected[name].abs().max()
-        assert difference < 1e-4, f"the gradient of {name} is off by {difference:.1e}"
-
-
-def from_gpt2(state):
-    """Names and shapes of GPT-2's weights -> ours; its matrices stand the other way round."""
-    names = {
-        "transformer.wte": "token_embedding", "transformer.wpe": "position_embedding", "transformer.ln_f": "norm",
-        "transformer.h": "blocks", "ln_1": "attention_norm", "ln_2": "feed_forward_norm", "c_attn": "query_key_value",
-        "attn": "attention", "mlp": "feed_forward", "c_fc": "expand", "c_proj": "projection",
-    }
-    renamed = {}
-    for name, tensor in state.items():
-        turned = tensor.T if "c_" in name and tensor.dim() == 2 else tensor
-        for theirs, ours in names.items():
-            name = name.replace(theirs, ours)
-        renamed[name] = turned
-    renamed.pop("lm_head.weight", None)
-    return renamed
-
-
-@pytest.mark.parametrize("family", ["llama", "qwen2", "qwen3"])
-def test_gradients_equal_transformers(family):
-    transformers = oracle("transformers")
-    sizes = {"vocab_size": 60, "hidden_size": 32, "intermediate_size": 48, "num_hidden_layers": 2,
-             "num_attention_heads": 4, "num_key_value_heads": 2, "max_position_embeddings": 16}
+    sizes = {"vocab_size": 60, "hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 4,
+             "max_position_embeddings": 16, "bos_token_id": 0, "eos_token_id": 0}
     more = {
+        "gpt2": {},
         "llama": {"rope_parameters": {
             "rope_type": "llama3", "rope_theta": 10000.0, "factor": 8.0, "low_freq_factor": 1.0,
             "high_freq_factor": 4.0, "original_max_position_embeddings": 8}},
         "qwen2": {}, "qwen3": {"head_dim": 16},
     }[family]
+    if family != "gpt2":
+        more |= {"intermediate_size": 48, "num_key_value_heads": 2}
     torch.manual_seed(0)
-    theirs = transformers.AutoModelForCausalLM.from_config(transformers.AutoConfig.for_model(family, **sizes, **more))
+    config = transformers.AutoConfig.for_model(family, **sizes, **more)
+    theirs = transformers.AutoModelForCausalLM.from_config(config).eval()
     for parameter in theirs.parameters():
         torch.nn.init.normal_(parameter, std=0.3)
     config, layout = config_of_hugging_face(theirs.config.to_dict(), Path("config.json"))
-    ours = GPT(config)
-    parameters = dict(theirs.named_parameters())
+    ours, parameters = GPT(config), dict(theirs.named_parameters())
+
+    def in_our_order(name, tensors):
+        tensor = tensors[("transformer." if family == "gpt2" else "") + layout.name(name)]
+        return tensor.T if layout.turned(name, tensor.shape) else tensor
+
     for name, parameter in ours.named_parameters():
-        parameter.data.copy_(parameters[layout.name(name)])
+        parameter.data.copy_(in_our_order(name, parameters))
     ids, targets = torch.randint(60, (2, 16)), torch.randint(60, (2, 16))
     expected = theirs(ids).logits
-    assert (ours(ids)[0] - expected).abs().max() < 1e-5 * expected.abs().max()
+    assert (ours(ids)[0] - expected).abs().max() < 1e-5 * expected.abs().max(), "is the GELU the tanh form?"
     torch.nn.functional.cross_entropy(expected.flatten(0, 1), targets.flatten()).backward()
     ours(ids, targets)[1].backward()
+    gradients = {name: parameter.grad for name, parameter in parameters.items()}
     for name, parameter in ours.named_parameters():
-        gradient = parameters[layout.name(name)].grad
-        assert (parameter.grad - gradient).abs().max() < 1e-4 * gradient.abs().max(), name
+        expected = in_our_order(name, gradients)
+        difference = (parameter.grad - expected).abs().max() / expected.abs().max()
+        assert difference < 1e-4, f"the gradient of {name} is off by {difference:.1e}"
 
 
 @pytest.mark.parametrize("name, count", {

@@ -1,5 +1,7 @@
 """variants.py and depth.py: what they compare, and that they run."""
 
+import re
+
 import pytest
 import torch
 from depth import DEPTHS, KINDS, build, gradient_norms
@@ -55,6 +57,21 @@ def test_a_block_without_residual_connections_forgets_what_came_in():
 def test_scripts(text, tmp_path):
     out = succeed("03_gpt/variants.py", "-t", "char", "-d", text, "-o", tmp_path / "v.png", 64, 4, 16, 3e-3, 6, 2, 1)
     assert all(f"{name}: " in out for name in VARIANTS) and "the experts got" in out
+    words = ("--only", "ROPE", "--only", "expert", "--seeds", 2, "--seed", 5, "-t", "char", "-d", text, "-o",
+             tmp_path / "some.png", 64, 4, 16, 3e-3, 6, 2, 1)
+    out = succeed("03_gpt/variants.py", *words)
+    for name in VARIANTS:
+        each = re.findall(rf"^{re.escape(name)}: .* validation loss (\d\.\d{{3}})$", out, re.MULTILINE)
+        told = re.findall(rf"^{re.escape(name)}, 2 seeds: .* losses (\S+) (\S+), mean (\S+)$", out, re.MULTILINE)
+        if name in ("+ RoPE", "+ 8 experts, 2 for each token"):
+            assert [tuple(each)] == [losses[:2] for losses in told] and each[0] != each[1], out
+            assert abs(float(told[0][2]) - (float(each[0]) + float(each[1])) / 2) < 0.0011
+        else:
+            assert not each and not told
+    alone = succeed("03_gpt/variants.py", *words[:2], "--seed", 6, *words[8:])
+    assert re.search(r"RoPE: .*loss (\S+)", alone)[1] == re.findall(r"RoPE: .*loss (\S+)", out)[1], "seed 6 is seed 6"
+    assert "no variant has Mamba in its name: GPT-2" in refuse("03_gpt/variants.py", "--only", "Mamba")
+    assert "seeds 0 must be at least 1" in refuse("03_gpt/variants.py", "--seeds", 0)
     out = succeed("03_gpt/depth.py", "-t", "char", "-d", text, "-o", tmp_path / "d.png", *SMALL)
     assert all(f"{depth} layers, {name}: validation loss" in out for depth in DEPTHS for name in KINDS)
     assert all((tmp_path / f"{name}.png").read_bytes()[:4] == b"\x89PNG" for name in "vd")

@@ -21,6 +21,7 @@ from flags import UserError
 from for_tests import oracle, shared, skip
 from gpt import GPT, SIZES, GPTConfig
 from pretrained import export, is_pretrained, load_pretrained
+from sampling import Sampling, complete
 from tokenizer import BPETokenizer, CharTokenizer, load_tokenizer
 from tokenizer import from_state as tokenizer_from_state
 
@@ -323,6 +324,9 @@ def test_a_gguf(name, tmp_path):
     model, tokenizer = load_pretrained(tmp_path / "small.gguf")
     assert difference(model, theirs) <= 1e-5, "are the rows of llama's queries and keys in the order of rotate half?"
     assert tokenizer.decode(tokenizer.encode("hehe")) == "hehe" and len(tokenizer.encode("hehe")) == 2
+    write_gguf(tmp_path / "chat.gguf", theirs, edit=lambda writer: writer.add_eos_token_id(256))
+    _, chat = load_pretrained(tmp_path / "chat.gguf")
+    assert tokenizer.end_tokens == (257,) and chat.end_tokens == (256,) and chat.end_of_text == 257
 
 
 def test_llama_3_in_a_gguf_has_its_slower_turns_as_a_tensor(tmp_path):
@@ -423,6 +427,16 @@ def test_smollm2_knows_the_capital_of_france(smollm2):
     assert "Paris" in tokenizer.decode(greedy(model, prompt, 6))
 
 
+def test_smollm2_ends_its_turn(smollm2):
+    model, tokenizer = smollm2
+    prompt = tokenizer.encode(
+        "<|im_start|>system\nYou are a helpful AI assistant named SmolLM, trained by Hugging Face<|im_end|>\n"
+        "<|im_start|>user\nWhat is the capital of France?<|im_end|>\n<|im_start|>assistant\n", allowed_special="all")
+    assert tokenizer.end_tokens == (tokenizer.special_tokens["<|im_end|>"],) and tokenizer.end_of_text == 0
+    answer = complete(model, [prompt], 30, Sampling(temperature=0, stop_tokens=tokenizer.end_tokens))[0].ids
+    assert tokenizer.decode(answer) == "The capital of France is Paris.<|im_end|>"
+
+
 def test_smollm2_equals_transformers_on_the_weights_that_gguf_reads(smollm2):
     transformers, gguf = oracle("transformers"), oracle("gguf")
     model, tokenizer = smollm2
@@ -497,8 +511,10 @@ def hub(tmp_path, monkeypatch):
 @pytest.mark.parametrize("size", ["1GB", "20KB"])
 def test_a_model_of_the_hub_is_downloaded_once(hub, size, monkeypatch):
     theirs = their_model("llama 3")
+    theirs.generation_config.eos_token_id = [7, 9]
     saved(theirs, hub.folder, max_shard_size=size)
-    assert difference(load_pretrained("me/tiny")[0], theirs) <= 1e-5
+    model, tokenizer = load_pretrained("me/tiny")
+    assert difference(model, theirs) <= 1e-5 and tokenizer.end_tokens == (7, 9)
     seen = len(hub.seen)
     assert not [line for line in hub.seen if line.startswith("HEAD /cdn")], "the redirect has no checksum"
     monkeypatch.setenv("HF_ENDPOINT", "http://127.0.0.1:9/")  # now there is no network
@@ -511,11 +527,20 @@ def test_what_the_hub_does_not_have(hub):
     theirs = their_model("llama 3")
     assert "answers 401 for config.json of me/other" in refused("me/other")
     saved(theirs, hub.folder)
+    (hub.folder / "generation_config.json").unlink()  # older models have none
     hub.damage = b"x"
     assert "model.safetensors has a wrong checksum" in refused("me/tiny")
     hub.damage = b""
     (hub.folder / "model.safetensors").unlink()
     assert "answers 404 for model.safetensors.index.json of me/tiny" in refused("me/tiny")
+
+
+def test_a_model_of_the_hub_without_settings_of_generation_needs_no_network_again(hub, monkeypatch):
+    saved(their_model("llama 3"), hub.folder)
+    (hub.folder / "generation_config.json").unlink()
+    load_pretrained("me/tiny")
+    monkeypatch.setenv("HF_ENDPOINT", "http://127.0.0.1:9/")
+    load_pretrained("me/tiny")
 
 
 def test_what_names_real_weights(tmp_path, monkeypatch):
@@ -572,7 +597,13 @@ def test_our_models_are_loaded_by_transformers(name, tmp_path):
     export(model, tokenizer, tmp_path / "out")
     theirs = transformers.AutoModelForCausalLM.from_pretrained(tmp_path / "out").eval()
     assert difference(model, theirs) <= 1e-5 and theirs.config.eos_token_id == tokenizer.end_of_text
-    ours, _ = load_pretrained(tmp_path / "out")
+    ours, again = load_pretrained(tmp_path / "out")
+    assert again.end_tokens == tokenizer.end_tokens
+    several = tokenizer_from_state(tokenizer.state() | {"end_tokens": [65, 66]})
+    export(model, several, tmp_path / "out")
+    theirs = transformers.AutoModelForCausalLM.from_pretrained(tmp_path / "out")
+    assert theirs.generation_config.eos_token_id == [65, 66]
+    assert load_pretrained(tmp_path / "out")[1].end_tokens == (65, 66)
     assert torch.equal(ours(IDS)[0], model(IDS)[0])
     their_tokenizer = transformers.AutoTokenizer.from_pretrained(tmp_path / "out")
     assert their_tokenizer.encode("the hat") == tokenizer.encode("the hat")
@@ -604,6 +635,7 @@ def test_smollm2_is_exported_from_its_gguf(smollm2, tmp_path):
     model, tokenizer = smollm2
     export(model, tokenizer, tmp_path)
     again, tokenizer = load_pretrained(tmp_path)
+    assert tokenizer.end_tokens == smollm2[1].end_tokens
     ids = torch.tensor([tokenizer.encode("Gravity is")])
     assert torch.equal(again(ids)[0], model(ids)[0])
     assert load_tokenizer("tokenizer", tmp_path).encode("hello  42") == smollm2[1].encode("hello  42")

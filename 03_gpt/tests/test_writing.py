@@ -1,17 +1,20 @@
 """infer.py as a reader would run it: one text, several, a conversation; and what it refuses."""
 
-import json
 import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
 from dataclasses import asdict
 
 import checkpoint
+import flags
 import pytest
 import torch
-from for_tests import ROOT, oracle, refuse, succeed
+import writing
+from char_tokenizer import CharTokenizer
+from for_tests import ROOT, oracle, refuse, run, skip, succeed
 from gpt import GPT, GPTConfig
 from tokenizer import BPETokenizer
 
@@ -27,13 +30,13 @@ def saved(tmp_path_factory):
     path = tmp_path_factory.mktemp("models") / "random.pt"
     run = {"steps": 1, "batch_size": 1, "learning_rate": 1.0, "dropout": 0.0, "seed": 1}
     checkpoint.save(path, "gpt", model=GPT(config).state_dict(), config=asdict(config), tokenizer=tokenizer.state(),
-                    run=run, progress={"step": 1})
+                    run=run, progress={"step": 1, "finished": True})
     return path
 
 
-def write(saved, *words):
+def write(saved, *words, **environment):
     """What infer.py prints after the line about the machine."""
-    return succeed(SCRIPT, "-l", saved, "-n", 12, *words).partition("\n")[2]
+    return succeed(SCRIPT, "-l", saved, "-n", 12, *words, **environment).partition("\n")[2]
 
 
 def test_one_text(saved):
@@ -118,24 +121,70 @@ def test_ctrl_c_ends_one_answer_and_not_the_conversation(saved):
     assert out.endswith("---- (stopped)\n") and process.returncode == 0, errors
 
 
-def test_real_weights(peers, tmp_path):
-    """A folder as the hub has them; an answer ends where the model ends it."""
-    theirs, ours = peers
-    theirs.config.vocab_size = 40
+def letters(ids):
+    return "".join(chr(ord("A") + i) for i in ids)
+
+
+def test_an_answer_of_real_weights_ends_where_the_model_ends_it(peers, tmp_path):
+    """A folder as the hub has them, with a turn's end beside that of a text, as in Llama 3's."""
+    theirs, _ = peers
+    prompt = torch.tensor([[5, 6, 7]])
+    expected = theirs.generate(prompt, max_new_tokens=12, do_sample=False, eos_token_id=None)[0, 3:].tolist()
+    end = expected[4]
+    expected = expected[: expected.index(end)]
+    theirs.generation_config.eos_token_id = [1, end]
     theirs.save_pretrained(tmp_path)
     tokenizers = oracle("tokenizers")
-    vocab = {"<|endoftext|>": 1, **{chr(ord("A") + i): i for i in range(40) if i != 1}}
+    vocab = {"<|endoftext|>": 1, **{letters([i]): i for i in range(40) if i != 1}}
     tokenizer = tokenizers.Tokenizer(tokenizers.models.BPE(vocab, []))
     tokenizer.pre_tokenizer = tokenizers.pre_tokenizers.ByteLevel(add_prefix_space=False)
     tokenizer.decoder = tokenizers.decoders.ByteLevel()
     tokenizer.add_special_tokens(["<|endoftext|>"])
     tokenizer.save(str(tmp_path / "tokenizer.json"))
     out = write(tmp_path, "FGH", "--temperature", 0)
-    prompt = torch.tensor([[5, 6, 7]])
-    expected = theirs.generate(prompt, max_new_tokens=12, do_sample=False)[0, 3:].tolist()
-    text = "".join(chr(ord("A") + i) for i in expected if i != 1)
-    assert f"---- the model goes on\n{text}\n---- ({len(expected)} tokens" in out
-    assert json.loads((tmp_path / "config.json").read_text(encoding="utf-8"))["vocab_size"] == 40
+    assert f"---- the model goes on\n{letters(expected)}\n---- ({len(expected) + 1} tokens" in out, "is the end shown?"
+
+
+def test_the_flags_of_beam_search(peers, capsys):
+    theirs, ours = peers
+    stop_tokens = tuple(range(1, 40, 2))
+    texts = set()
+    for words, length_penalty, early_stopping in (
+        ("", 1.0, False), ("--length_penalty -4", -4.0, False), ("--length_penalty 4", 4.0, False),
+        ("--early_stopping", 1.0, True),
+    ):
+        ids = theirs.generate(
+            torch.tensor([[5, 6, 7]]), max_new_tokens=12, do_sample=False, num_beams=3, eos_token_id=stop_tokens,
+            length_penalty=length_penalty, early_stopping=early_stopping,
+        )[0, 3:].tolist()
+        parser = flags.Parser("test")
+        flags.generation_flags(parser, "nothing")
+        flags.machine_flags(parser)
+        args = parser.parse(["-n", "12", "--beams", "3", *words.split()])
+        flags.check_generation(args)
+        writing.write(ours, torch.float32, CharTokenizer(letters(range(39))), [[5, 6, 7]], args, stop_tokens)
+        text = letters(i for i in ids if i not in stop_tokens)
+        assert f"---- the model goes on\n{text}\n---- ({len(ids)} tokens" in capsys.readouterr().out
+        texts.add(tuple(ids))
+    assert len(texts) == 4, "the flags must make a difference here, or nothing is tested"
+
+
+def test_compiled_it_writes_the_same(saved, tmp_path):
+    if not any(map(shutil.which, ("g++", "clang++"))):
+        skip("no C++ compiler for torch.compile")
+    words = ("Fir", "--temperature", 0, "--logprobs")
+    expected, compiled = write(saved, *words), write(saved, *words, "--compile", TORCHINDUCTOR_CACHE_DIR=str(tmp_path))
+    assert compiled.partition("---- log")[0] == expected.partition("---- log")[0]
+    numbers = [list(map(float, re.findall(r"-\d+\.\d{3}", out))) for out in (expected, compiled)]
+    assert len(numbers[0]) == 13 and numbers[1] == pytest.approx(numbers[0], abs=0.002)
+    sources = [path.read_text(encoding="utf-8") for path in tmp_path.rglob("*.cpp")]
+    assert any("tanh" in source for source in sources), "has the model's GELU been compiled, or the trial only?"
+
+
+def test_without_a_compiler(saved, tmp_path):
+    environment = {"CXX": "missing-compiler", "TORCHINDUCTOR_CACHE_DIR": str(tmp_path)}
+    process = run(SCRIPT, "-l", saved, "-n", 2, "--compile", **environment)
+    assert process.returncode == 2 and "leave out --compile" in process.stderr.splitlines()[-1], process.stderr
 
 
 def test_mistakes_end_in_one_line_with_the_cure(saved, tmp_path):
@@ -145,6 +194,8 @@ def test_mistakes_end_in_one_line_with_the_cure(saved, tmp_path):
         (("--interactive", "--samples", 2), "--interactive shows one answer"),
         (("--prompts", tmp_path / "missing.txt"), "missing.txt"), (("--prompts", saved), "is no UTF-8 text"),
         (("--prompts", os.devnull), "has no prompt"),
+        (("--length_penalty", 2), "add --beams 4"), (("--early_stopping", "--samples", 2), "add --beams 4"),
+        (("--beams", 2, "--length_penalty", 400), "length_penalty 400.0 must be from -10 to 10"),
     ):
         assert message in refuse(*common, *words)
 
