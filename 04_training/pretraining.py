@@ -28,6 +28,8 @@ from schedules import SCHEDULES
 from training_run import best_path, train_and_keep
 
 DEFAULT_CHECKPOINT, SHORT_CHECKPOINT = flags.CHECKPOINTS / "04_training.pt", flags.CHECKPOINTS / "04_short.pt"
+
+
 def chosen_parts(args):
     """What a new model is made of: entries of a GPTConfig. A head of its own goes with n-grams."""
     ngrams = {"ngram_longest": args.ngrams, "ngram_dropout": args.dropout, "tied_head": False} if args.ngrams else {}

@@ -49,6 +49,16 @@ def test_what_a_run_leaves(trained):
     assert "multi_token" in last and not any("join" in name for name in last["model"])
 
 
+def test_curves_of_several_runs(trained, tmp_path):
+    saved, _ = trained
+    log, picture = saved.with_suffix(".csv"), tmp_path / "c.png"
+    succeed("04_training/curves.py", log, log, "-o", picture)
+    assert picture.read_bytes()[:4] == b"\x89PNG"
+    (tmp_path / "other.csv").write_text("name,age\nAda,36\n", encoding="utf-8")
+    assert "no log of a run" in refuse("04_training/curves.py", tmp_path / "other.csv", "-o", picture)
+    assert "no log of a run" in refuse("04_training/curves.py", saved, "-o", picture)
+
+
 def test_infer_shows_both_ways_and_drafts(trained, text):
     saved, _ = trained
     out = succeed("04_training/infer.py", "Citizen", "-l", saved, "-n", 12)
@@ -156,6 +166,12 @@ def test_flags_that_are_typed_win_over_recipes_and_these_over_defaults():
 ])
 def test_refusals(text, words, said):
     assert said in refuse(TRAIN, "-d", text, "-t", "char", "-s", "no_save", *words, *SMALL)
+
+
+def test_without_tensorboard_the_flag_says_how_to_get_it(text, tmp_path):
+    (tmp_path / "tensorboard.py").write_text("raise ImportError", encoding="utf-8")
+    words = ("-d", text, "-t", "char", "-s", "no_save", "--tensorboard", tmp_path / "runs", *SMALL)
+    assert "pip install tensorboard" in refuse(TRAIN, *words, PYTHONPATH=str(tmp_path))
 
 
 def test_a_loss_that_is_no_number_ends_the_run_and_keeps_what_was_saved(text, tmp_path):
