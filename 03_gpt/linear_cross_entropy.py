@@ -7,13 +7,14 @@ chunk of logits can be turned into its share of all gradients at once, and be fo
 
 import torch
 
-CHUNK_BYTES = 64 * 2**20  # of float32 logits alive at a time
+CHUNK_BYTES = 84 * 2**20  # of logits alive at a time
 
 
 class LinearCrossEntropy(torch.autograd.Function):
     @staticmethod
     def forward(ctx, hidden, weight, targets):
-        rows = max(1, CHUNK_BYTES // (4 * len(weight)))
+        bytes_of_logit = 4 if hidden.dtype == torch.float32 else 6  # in float32, and their gradient in half
+        rows = max(1, CHUNK_BYTES // (bytes_of_logit * len(weight)))
         counted = targets != -100
         share = counted / counted.sum().clamp(min=1)  # (N,): what each position is of the mean
         loss = torch.zeros((), device=hidden.device)
