@@ -160,9 +160,10 @@ def train(model, batch, optimizer, schedule, steps, validate, save=None, progres
                bar_format="{desc} |{bar:20}| {rate_fmt}{postfix}, {remaining} left", disable=rank > 0)
 
     def keep(best=False):
-        """Save, unless the weights are no numbers any more; a full disk is told, and the run goes on."""
+        """Save, unless the weights are of no use any more; a full disk is told, and the run goes on."""
         nonlocal saved_at
-        if save and rank == 0 and all(torch.isfinite(parameter).all() for parameter in model.parameters()):
+        good = not progress["bad"] and all(torch.isfinite(weight).all() for weight in model.parameters())
+        if save and rank == 0 and good:
             try:
                 save(progress, best)
             except UserError as error:

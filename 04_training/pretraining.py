@@ -32,8 +32,9 @@ DEFAULT_CHECKPOINT, SHORT_CHECKPOINT = flags.CHECKPOINTS / "04_training.pt", fla
 
 def chosen_parts(args):
     """What a new model is made of: entries of a GPTConfig. A head of its own goes with n-grams."""
-    ngrams = {"ngram_longest": args.ngrams, "ngram_dropout": args.dropout, "tied_head": False} if args.ngrams else {}
-    return FAMILIES[args.family] | ngrams
+    ngrams = {"ngram_longest": args.ngrams, "ngram_rows": args.ngram_rows, "ngram_dropout": args.ngram_dropout,
+              "tied_head": False}
+    return FAMILIES[args.family] | (ngrams if args.ngrams else {})
 
 
 def make_batches(args, count, tokenizer, train_tokens):
