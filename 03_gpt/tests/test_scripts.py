@@ -102,6 +102,17 @@ def test_a_finished_run_goes_on_from_its_weights(text, trained, tmp_path):
     assert abs(before - final) < 0.02 and "step 30:" in out and "going on" not in out
 
 
+def test_real_weights_are_trained_further(text, tmp_path):
+    weights, saved = shared("stories260K/stories260K.bin"), tmp_path / "more.pt"
+    words = ("-d", text, "-s", saved, 64, 4, 32, 1e-3, 20)
+    out = succeed("03_gpt/train.py", "-l", weights, *words)
+    before = float(re.search(r"loss before training (\d+\.\d+)", out)[1])
+    after = float(re.search(r"validation loss (\d+\.\d+), perplexity", out)[1])
+    assert after < before - 0.3 and checkpoint.load(saved, "gpt")["config"]["block_size"] == 512
+    assert "contradicts" in refuse("03_gpt/train.py", "-l", weights, "-d", text, "-s", "no_save", 65)
+    assert "going on" not in succeed("03_gpt/train.py", "-l", saved, "-d", text, "-s", "no_save", 64, 4)
+
+
 @pytest.mark.skipif(sys.platform == "win32", reason="missing hardware: Windows can't send a Ctrl-C to one process")
 def test_ctrl_c_saves_and_l_resumes_bit_for_bit(text, tmp_path):
     numbers = (16, 4, 16, 3e-3, 400, 2, 2, 0.1, "--seed", 7)
