@@ -36,11 +36,7 @@ def for_writing(model, dtype):
 
 def compile_step(model):
     """Let torch.compile rewrite what reads one token. Raises UserError where it can't compile anything."""
-    try:  # something small tells within seconds
-        torch.compile(lambda x: x + 1)(torch.zeros(8, device=model.head_weight.device))
-    except RuntimeError as error:
-        raise UserError("--compile finds no C++ compiler that torch.compile can use: install one (Linux: g++, macOS:"
-                        " clang, Windows: Visual C++), or leave out --compile: the text is the same") from error
+    flags.check_compiler(model.head_weight.device)
     step = "step" if isinstance(model, FastDecode) else "hidden"
     setattr(model, step, torch.compile(getattr(model, step)))
 

@@ -62,8 +62,10 @@ def train_and_keep(kind, model, tokenizer, optimizer, batch, schedule, validate,
         if on_row:
             on_row(history)
 
-    history = trainer.train(forward or model, batch, optimizer, schedule, run["steps"], validate, save and keep,
-                            progress, dtype, seed=run["seed"], on_row=look, **settings)
+    history = trainer.train(
+        model if forward is None else forward, batch, optimizer, schedule, run["steps"], validate, save and keep,
+        progress, dtype, seed=run["seed"], on_row=look, **settings,
+    )
     if history is None:
         print(f"saved: -l {shown(save)} with the same text goes on" if save else "nothing was saved (-s no_save)")
     return history

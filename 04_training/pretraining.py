@@ -20,6 +20,7 @@ from flags import UserError, shown
 from gpt import FAMILIES
 from lm_model import build, check_length, fingerprint, held_out_prompt, starting_point
 from multi_token import MultiTokenPrediction
+from ngram_embedding import NGramEmbedding
 from optimizers import make_optimizer
 from prepare import ensure_tokens, open_data, open_tokens
 from recipes import CHOICES, check_choices, parse, take_choices, training_arguments
@@ -71,6 +72,18 @@ def recompute(model):
         block.forward = lambda *inputs, forward=block.forward: recomputed(forward, *inputs, use_reentrant=False)
 
 
+def compiled(model):
+    """What torch.compile makes of a model; the table of n-grams, whose gradients are sparse, stays as it is.
+
+    Raises UserError where it can't compile anything.
+    """
+    flags.check_compiler(next(model.parameters()).device)
+    for part in model.modules():
+        if isinstance(part, NGramEmbedding):
+            part.forward = torch.compiler.disable(part.forward)
+    return torch.compile(model)
+
+
 def tensorboard(folder):
     """A function that shows a run's history there. Raises UserError without the package."""
     try:
@@ -120,7 +133,7 @@ def train_command(args, count=1):
     # what must be equal for training to go on where it stopped
     kept = ("data", "batch_size", "learning_rate", "steps", "dropout", "seed", *CHOICES)
     run = {name: getattr(args, name) for name in kept} | {"text": fingerprint(train_tokens, val_tokens)}
-    forward = share_gradients(torch.compile(trained) if args.compile else trained)
+    forward = share_gradients(compiled(trained) if args.compile else trained)
     logs += [sample] if args.samples else []
     history = train_and_keep(
         "gpt", model, tokenizer, optimizer, batch, schedule, validate, run,

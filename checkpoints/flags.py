@@ -265,3 +265,14 @@ def choose_dtype(name, device, embedding_size):
         cuda = device.type == "cuda" and torch.cuda.is_bf16_supported()
         name = "bfloat16" if cuda or (amx and embedding_size >= 256) else "float32"
     return getattr(torch, name)
+
+
+def check_compiler(device):
+    """Raise UserError where torch.compile can't compile anything."""
+    import torch
+
+    try:  # something small tells within seconds
+        torch.compile(lambda x: x + 1)(torch.zeros(8, device=device))
+    except RuntimeError as error:
+        raise UserError("--compile finds no C++ compiler that torch.compile can use: install one (Linux: g++, macOS:"
+                        " clang, Windows: Visual C++), or leave out --compile: the result is the same") from error
