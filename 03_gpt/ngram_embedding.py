@@ -33,7 +33,7 @@ class NGramEmbedding(nn.Module):
         for back in range(1, self.longest):
             end = past.shape[1] - back
             earlier = torch.where(positions >= back, past[:, end - T : end] + 1, 0)
-            key = key * (self.vocab_size + 1) + earlier
+            key = key * (self.vocab_size + 1) + earlier  # too large for 64 bits, it wraps
             found.append((back - 1) * self.rows + key * 2654435761 % 4294967291 % self.rows)
         return torch.stack(found, dim=-1)
 
