@@ -92,8 +92,8 @@ def dense_parameters(model):
 
 def this_process():
     """(number of this process, how many train together): (0, 1) unless torchrun started several."""
-    together = distributed.is_available() and distributed.is_initialized()
-    return (distributed.get_rank(), distributed.get_world_size()) if together else (0, 1)
+    several = distributed.is_available() and distributed.is_initialized()
+    return (distributed.get_rank(), distributed.get_world_size()) if several else (0, 1)
 
 
 def new_progress():

@@ -1,6 +1,6 @@
 """Measure steps beside the original's and nanoGPT's, whole runs beside nanoGPT's, optimizers beside torch's.
 
-    python 04_training/benchmark.py                  # half an hour; figures/benchmark.json, and the table in README.md
+    python 04_training/benchmark.py                  # 15 minutes; figures/benchmark.json, and the table in README.md
     python 04_training/benchmark.py --only ngrams    # this part anew, the others as they were
 """
 

@@ -206,8 +206,7 @@ class Together:
             optimizer.load_state_dict(its_own)
 
 
-def make_optimizer(model, kind, learning_rate, weight_decay=0.1, betas=(0.9, 0.95), adamw_share=1.0, table_rate=0.16,
-                   adjust="match_rms_adamw", dtype=None):
+def make_optimizer(model, kind, learning_rate, weight_decay=0.1, betas=(0.9, 0.95), adamw_share=1.0, table_rate=0.16):
     """An optimizer of all weights of a GPT (if it is to be wrapped, before that); matrices decay, the rest does not.
 
     "adamw" is torch's, "plain_adamw" ours, "sgd" has momentum betas[0]. "muon" moves the matrices of the blocks, and
@@ -223,7 +222,7 @@ def make_optimizer(model, kind, learning_rate, weight_decay=0.1, betas=(0.9, 0.9
         joined = [w for w, name in matrices.items() if name.endswith("query_key_value.weight")]
         single = [w for w, name in matrices.items() if not name.endswith("query_key_value.weight")]
         groups = [{"params": single, "parts": 1}, {"params": joined, "parts": 3}]
-        optimizers = [Muon(groups, learning_rate, weight_decay=weight_decay, adjust=adjust, dtype=dtype)]
+        optimizers = [Muon(groups, learning_rate, weight_decay=weight_decay, adjust="match_rms_adamw")]
         others = decay_groups([w for w in rest if w not in matrices], weight_decay, lr_scale=adamw_share)
         optimizers.append(torch.optim.AdamW(others, learning_rate * adamw_share, betas, fused=True))
     elif kind == "adamw":

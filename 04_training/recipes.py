@@ -81,7 +81,7 @@ def training_arguments(description):
     group = parser.add_argument_group("speed and memory: these change no result")
     group.add_argument("--micro_batch", type=int, metavar="TOKENS", help="whose activations are held at a time"
                        f" (default: {trainer.MICRO_BATCH['cpu']:,} on a CPU)")
-    group.add_argument("--recompute", action="store_true", help="keep no activations within blocks; a third slower")
+    group.add_argument("--recompute", action="store_true", help="compute activations of blocks twice, and keep none")
     group.add_argument("--compile", action="store_true", help="let torch.compile make the model's code faster")
     group = parser.add_argument_group("what is seen, and when it ends")
     group.add_argument("--samples", action="store_true", help="let the model write a line at each validation")

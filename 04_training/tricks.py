@@ -26,7 +26,7 @@ from schedules import constant
 LOOKED_AT = 15_000  # validation tokens
 LLAMA = {"norm": "rms_norm", "feed_forward": "swiglu"}
 NGRAMS = {"tied_head": False, "ngram_longest": 6}
-# what changes against the row before; "no gain" rows are tried on top of the last that was kept
+# where the rows begin; each of TRICKS changes the row before it, each of ALSO_TRIED the last of TRICKS
 PLAIN = {"layer_count": 4, "batch_size": 12, "block_size": 64, "learning_rate": 1e-3, "optimizer": "adamw",
          "pieces": trainer.random_batches, "parts": {"bias": "none", "feed_forward": "exact_gelu"}}
 TRICKS = {
@@ -42,7 +42,7 @@ TRICKS = {
     "+ AdamW instead of Muon": {"learning_rate": 6e-3, "optimizer": "adamw"},
     "+ each piece once": {"pieces": shuffled_batches},
 }
-BOUGHT_NOTHING = {
+ALSO_TRIED = {
     "QK-norm": {"parts": {"qk_norm": True}},
     "ReLU squared": {"parts": {"feed_forward": "relu2"}},
     "two layers": {"layer_count": 2},
@@ -103,7 +103,7 @@ def main():
     for name, changes in TRICKS.items():
         settings = with_changes(settings, changes)
         tell(name, settings)
-    for name, changes in BOUGHT_NOTHING.items():
+    for name, changes in ALSO_TRIED.items():
         tell(f"... {name}", with_changes(settings, changes))
 
 

@@ -76,6 +76,13 @@ def test_micro_batches_change_nothing(monkeypatch):
     assert (weights[0] - weights[1]).abs().max() < 1e-5
 
 
+def test_micro_batches_are_as_large_as_is_said():
+    model, sizes = make(), []
+    model.register_forward_pre_hook(lambda model, inputs: sizes.append(len(inputs[0])))
+    run(model, 1, micro_batch=24)
+    assert sizes == [3, 1], "24 tokens are three rows of 8"
+
+
 def test_ctrl_c_saves_and_the_run_goes_on_bit_for_bit():
     straight = make(dropout=0.3)
     expected = run(straight, 20)
