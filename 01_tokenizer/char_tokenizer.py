@@ -21,6 +21,7 @@ class CharTokenizer(Tokenizer):
         for text in texts:
             seen.update(text)
         self.characters = sorted(seen)
+        self.as_given = {"kind": self.kind, "characters": "".join(self.characters)}
         self.ids = {character: i for i, character in enumerate(self.characters)}
         self.end_of_text = len(self.characters)
         self.vocab_size = len(self.characters) + 1
@@ -35,9 +36,8 @@ class CharTokenizer(Tokenizer):
             known = f"the {len(self.ids)} of this tokenizer"
             raise UserError(f"the character {error} is none of {known}: leave it out") from error
 
-    def state(self):
-        return {"kind": self.kind, "characters": "".join(self.characters)}
-
     @classmethod
     def from_state(cls, state):
-        return cls(state["characters"])
+        tokenizer = cls(state["characters"])
+        tokenizer.as_given = state
+        return tokenizer

@@ -65,6 +65,25 @@ def read_end_tokens(folder):
     return []
 
 
+def read_chat_template(folder):
+    """How a model's conversations are written down: from the newer or the older file; None where there is none."""
+    path, newer = folder / "tokenizer_config.json", folder / "chat_template.jinja"
+    config = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+    template = newer.read_text(encoding="utf-8") if newer.is_file() else config.get("chat_template")
+    if isinstance(template, list):  # several, for tools and the like
+        template = {each["name"]: each["template"] for each in template}.get("default")
+    return template and with_ends(template, config.get("bos_token"), config.get("eos_token"))
+
+
+def with_ends(template, *ends):
+    """A template that knows what its own model says where a text begins and ends."""
+    for name, end in zip(("bos_token", "eos_token"), ends):
+        text = end["content"] if isinstance(end, dict) else end
+        if text and name in template:
+            template = f"{{%- set {name} = {json.dumps(text)} %}}{template}"
+    return template
+
+
 def pattern_of(pre_tokenizer):
     """The pattern that does what a chain of Hugging Face's pre-tokenizers does."""
     if pre_tokenizer is None:
@@ -118,15 +137,21 @@ def write_hugging_face(state, path):
 
 
 def read_gguf(path):
-    pairs = {key.removeprefix("tokenizer.ggml."): value for key, value in read_metadata(path).items()}
+    pairs = {key.removeprefix("tokenizer.").removeprefix("ggml."): value
+             for key, value in read_metadata(path).items()}
     unknown, control, user_defined = 2, 3, 4
     # end of sequence, of a turn, of a message
     ends = [pairs[name] for name in ("eos_token_id", "eot_token_id", "eom_token_id") if name in pairs]
+    beside = {"end_tokens": ends}
+    if "chat_template" in pairs:
+        first, last = (pairs["tokens"][pairs[f"{end}_token_id"]] if f"{end}_token_id" in pairs else None
+                       for end in ("bos", "eos"))
+        beside["chat_template"] = with_ends(pairs["chat_template"], first, last)
     if pairs["model"] == "llama":
         tokens = [text.replace("▁", " ") for text in pairs["tokens"]]
         silent = {text: i for i, text in enumerate(tokens) if pairs["token_type"][i] in (unknown, control)}
         prefix = " " if pairs.get("add_space_prefix", True) else ""
-        return scores_state(tokens, pairs["scores"], silent, pairs["eos_token_id"], prefix) | {"end_tokens": ends}
+        return scores_state(tokens, pairs["scores"], silent, pairs["eos_token_id"], prefix) | beside
     special = {text: i for i, text in enumerate(pairs["tokens"]) if pairs["token_type"][i] in (control, user_defined)}
     patterns = {"gpt-2": "gpt2", "llama-bpe": "llama3", "qwen2": "qwen2", "smollm": "smollm", "gpt-4o": "o200k_base"}
     if pairs["model"] != "gpt2" or pairs["pre"] not in patterns:
@@ -136,4 +161,4 @@ def read_gguf(path):
     normalization = "NFC" if pairs["pre"] == "qwen2" else None
     ignore_merges = pairs["pre"] == "llama-bpe"
     state = printable_state(patterns[pairs["pre"]], vocab, merges, special, ignore_merges, normalization)
-    return state | {"end_tokens": ends}
+    return state | beside

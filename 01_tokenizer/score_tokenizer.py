@@ -47,9 +47,6 @@ class ScoreTokenizer(Tokenizer):
             ids += [self.ids[data]] if data in self.ids else [self.byte_ids[bytes([byte])] for byte in data]
         return merge_by_rank(ids, self.merge_of)
 
-    def state(self):
-        return self.as_given
-
     @classmethod
     def from_state(cls, state):
         return cls(state)

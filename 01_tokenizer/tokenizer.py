@@ -162,9 +162,6 @@ class BPETokenizer(Tokenizer):
         last = {i: rank for rank, i in enumerate(self.made)}
         return all(rank > max(last.get(i, -1) for i in pair) for pair, rank in self.ranks.items())
 
-    def state(self):
-        return self.as_given
-
     @classmethod
     def from_state(cls, state):
         """The tokenizer of a state. Raises ValueError, KeyError or the like where the state is none."""
@@ -213,7 +210,7 @@ class TiktokenTokenizer(Tokenizer):
     kind = "tiktoken"
 
     def __init__(self, name):
-        self.name = name
+        self.name, self.as_given = name, {"kind": self.kind, "name": name}
         try:
             self.encoding = tiktoken.get_encoding(name)
         except ValueError as error:
@@ -237,12 +234,11 @@ class TiktokenTokenizer(Tokenizer):
         except (KeyError, OverflowError) as error:
             raise ValueError(f"{error} of {self.name}") from error
 
-    def state(self):
-        return {"kind": self.kind, "name": self.name}
-
     @classmethod
     def from_state(cls, state):
-        return cls(state["name"])
+        tokenizer = cls(state["name"])
+        tokenizer.as_given = state
+        return tokenizer
 
 
 KINDS = {kind.kind: kind for kind in (BPETokenizer, CharTokenizer, TiktokenTokenizer, ScoreTokenizer)}

@@ -12,9 +12,21 @@ BATCH = 1_000_000  # characters
 
 
 class Tokenizer:
-    """A kind adds `encode`, `vocab` {id: bytes}, `vocab_size`, `end_of_text`, `state` and `from_state`."""
+    """A kind adds `encode`, `vocab` {id: bytes}, `vocab_size`, `end_of_text`, `from_state` and `as_given`, a state."""
 
     dummy_prefix = ""  # what `encode` puts before a text, and `decode` takes away again
+
+    def state(self):
+        """What `from_state` makes the tokenizer of again."""
+        return self.as_given
+
+    @property
+    def chat_template(self):
+        """How a conversation is written down for the model, in Jinja; None if that is not known."""
+        return self.state().get("chat_template")
+
+    def with_chat_template(self, template):
+        return self.from_state(self.state() | {"chat_template": template})
 
     @property
     def end_tokens(self):

@@ -2,7 +2,8 @@
 
 That of a byte-pair encoding has `tokens`, {bytes as latin-1: id}, at least of those that no merge makes,
 `merges`, [[left id, right id, id]] in the order of learning, and `special_tokens`, {text: id}. Any kind may have
-`end_tokens`, [id], those at which a model says that its answer ends.
+`end_tokens`, [id], those at which a model says that its answer ends, and `chat_template`, how a conversation is
+written down for it.
 """
 
 import regex

@@ -20,7 +20,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "data"))
 from atomic import replacing
 from bpe_encode import merge_word
 from flags import UserError
-from hugging_face import read_end_tokens, read_gguf, read_hugging_face, write_hugging_face
+from hugging_face import read_chat_template, read_end_tokens, read_gguf, read_hugging_face, write_hugging_face
 from reading import END_OF_TEXT
 from tokenizer_state import bpe_state, ordinary_tokens, scores_state, trained_state
 from word_patterns import PATTERNS
@@ -122,7 +122,8 @@ def read(path):
     """
     path = Path(path)
     if path.is_dir():
-        return read(path / "tokenizer.json") | {"end_tokens": read_end_tokens(path)}
+        beside = {"end_tokens": read_end_tokens(path), "chat_template": read_chat_template(path)}
+        return read(path / "tokenizer.json") | {name: value for name, value in beside.items() if value is not None}
     if not path.is_file():
         cure = "train one with 01_tokenizer/train.py, leave out -m, or add -t tiktoken for one of its encodings"
         raise UserError(f"no tokenizer {path}: {cure}")

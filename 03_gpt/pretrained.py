@@ -2,8 +2,9 @@
 
     model, tokenizer = load_pretrained("smollm2")
 
-takes a folder (config.json, tokenizer.json, safetensors), a .gguf, llama2.c's .bin with its tok*.bin beside it, or the
-name of a model on Hugging Face's hub. Whatever it came from, the model turns rotary pairs of the rotate-half kind.
+takes a folder (config.json, tokenizer.json, safetensors, also in bitsandbytes' 4 bits), a .gguf, llama2.c's .bin
+with its tok*.bin beside it, or the name of a model on Hugging Face's hub. Whatever it came from, the model turns rotary
+pairs of the rotate-half kind.
 """
 
 import contextlib
@@ -25,6 +26,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "01_tokenizer"))
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "02_attention"))
 import vocabularies
 from atomic import replacing
+from bitsandbytes_files import dequantised, described_as_dense
 from blocks import make_rotary
 from download import TIMEOUTS, download
 from flags import CHECKPOINTS, UserError, shown
@@ -105,10 +107,11 @@ def load_pretrained(path_or_name, block_size=None):
             config, layout = config_of_llama2c(numbers)
         else:
             described = json.loads((path / "config.json").read_text(encoding="utf-8"))
-            config, layout = config_of_hugging_face(described, path / "config.json")
-            weights = safetensors_weights(path)
+            config, layout = config_of_hugging_face(described_as_dense(described), path / "config.json")
+            weights = dequantised(safetensors_weights(path))
             if layout.names is GPT2:  # the prefix is there or not
                 weights = {name.removeprefix("transformer."): stored for name, stored in weights.items()}
+                layout.transposed = not described.get("quantization_config")  # in 4 bits they are as a Linear's
         tokenizer = llama2c_tokenizer(path, config) if path.suffix == ".bin" else load_tokenizer("tokenizer", path)
         if tokenizer.vocab_size > config.vocab_size:
             raise UserError(f"{shown(path)} has a tokenizer of {tokenizer.vocab_size:,} tokens for a model that knows"
@@ -158,8 +161,9 @@ def find(path_or_name):
         return next(Path(package.origin).parent.glob("*.gguf"))
     folder = CHECKPOINTS / name.replace("/", "--")
     bring(name, "config.json", folder)
-    if not (folder / "tokenizer.json").exists():  # asked for once: not every model has it
-        bring(name, "generation_config.json", folder, needed=False)
+    if not (folder / "tokenizer.json").exists():  # asked for once: not every model has them
+        for file in ("generation_config.json", "tokenizer_config.json", "chat_template.jinja"):
+            bring(name, file, folder, needed=False)
     bring(name, "tokenizer.json", folder)
     index = folder / "model.safetensors.index.json"
     if index.exists() or not bring(name, "model.safetensors", folder, needed=False):
@@ -217,12 +221,14 @@ def export(model, tokenizer, folder):
             save_file(weights, beside, {"format": "pt"})
         except SafetensorError as error:  # how it says that the disk is full
             raise OSError(str(error)) from error
-    files = {"config.json": described}
+    files, template = {"config.json": described}, tokenizer.chat_template
     if tokenizer.kind == "tiktoken":
         tokenizer = BPETokenizer.from_tiktoken(tokenizer.name)
     if tokenizer.kind == "tokenizer":
         tokenizer.save(folder / "tokenizer.json")
         files["tokenizer_config.json"] = {"tokenizer_class": "PreTrainedTokenizerFast"}
+        if template:
+            files["tokenizer_config.json"]["chat_template"] = template
     for file, contents in files.items():
         with replacing(folder / file) as beside:
             beside.write_text(json.dumps(contents, indent=2), encoding="utf-8")
