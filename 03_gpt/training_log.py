@@ -18,16 +18,16 @@ def write_log(history, path):
         table.writerows(history)
 
 
-def draw_loss_curve(history, initial_loss, path, title):
-    """Both losses against steps, with where they began."""
+def draw_loss_curve(history, known, path, title):
+    """Both losses against steps, with what is known beforehand: (what it is, that loss)."""
     figure = Figure(figsize=(6, 3.6), layout="constrained")
     axes = figure.subplots()
     for name, style in (("training", "-"), ("validation", "o-")):
         points = [(row["step"], row[f"{name}_loss"]) for row in history if row[f"{name}_loss"] is not None]
         if points:
             axes.plot(*zip(*points), style, markersize=3, label=name)
-    axes.axhline(initial_loss, color="gray", linestyle=":", label=f"knowing nothing: ln(V) = {initial_loss:.2f}")
-    axes.set(xlabel="steps", ylabel="loss (nats per token)", title=title)
+    axes.axhline(known[1], color="gray", linestyle=":", label=f"{known[0]} = {known[1]:.2f}")
+    axes.set(xlabel="steps", ylabel="loss", title=title)
     axes.grid(alpha=0.3)
     axes.legend(frameon=False, fontsize="small")
     save_figure(figure, path)

@@ -32,20 +32,22 @@ def best_path(save):
 
 
 def train_and_keep(kind, model, tokenizer, optimizer, batch, schedule, validate, run, title, loaded=None, load=None,
-                   save=None, dtype=None, forward=None, on_row=None, keep_best=False, beside=None, **settings):
+                   save=None, dtype=None, forward=None, on_row=None, keep_best=False, beside=None, known=None,
+                   **settings):
     """Train as `run` says, whose every entry must be equal for a later call to go on; returns the history, or None.
 
     `loaded` is the checkpoint of `load`, if there was one; `save` is where this run's go, with its history (CSV) and
     loss curve (PNG) beside it. `forward` is the model as it is called, if it is wrapped; `beside` has functions that
-    give what else a checkpoint keeps, by name. The other settings are those of `trainer.train`.
+    give what else a checkpoint keeps, by name. `known` is (what a model that knows nothing has, that loss), if that is
+    not ln(vocabulary size). The other settings are those of `trainer.train`.
     """
     progress = unfinished(loaded, run, load, save)
     if progress:
         optimizer.load_state_dict(loaded["optimizer"])
         print(f"going on with the unfinished run of {load} after step {progress['step']:,}")
-    known = math.log(model.config.vocab_size)
-    print(f"loss before training {validate():.3f},"
-          f" and ln(vocabulary size {model.config.vocab_size:,}) is {known:.3f}")
+    V = model.config.vocab_size
+    known = known or (f"ln(vocabulary size {V:,})", math.log(V))
+    print(f"loss before training {validate():.3f}, and {known[0]} is {known[1]:.3f}")
 
     def keep(progress, best):
         contents = {"model": model.state_dict(), "config": asdict(model.config), "tokenizer": tokenizer.state(),

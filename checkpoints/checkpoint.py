@@ -21,8 +21,8 @@ def save(path, kind, **contents):
             raise OSError(f"{error}".splitlines()[0]) from error
 
 
-def load(path, kind):
-    """What `save` was given, with tensors on the CPU. Raises UserError if the file is no checkpoint of that kind."""
+def load(path, *kinds):
+    """What `save` was given, with tensors on the CPU. Raises UserError if it is no checkpoint of one of these kinds."""
     path = Path(path)
     if not path.is_file():
         raise UserError(f"no checkpoint {path}: train one first, or give another path with -l")
@@ -35,7 +35,8 @@ def load(path, kind):
         raise UserError(f"{path} was written by an older version of this course: train it again, or give another")
     if name != FORMAT:
         raise UserError(f"{path} is no checkpoint of this course: train one with 03_gpt/lm_model.py")
-    if contents["kind"] != kind:
-        raise UserError(f"{path} holds a model of the kind {contents['kind']!r}, not {kind!r}: give another with -l")
+    if contents["kind"] not in kinds:
+        raise UserError(f"{path} holds a model of the kind {contents['kind']!r}, not {kinds[0]!r}: give another with"
+                        " -l")
     return contents
 

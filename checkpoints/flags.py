@@ -108,11 +108,17 @@ def training_flags(parser, tokenizer="tokenizer", data="pydocs", save="no file",
                        help=f"'default' is where it was loaded from, or {save} when untrained;"
                             " 'no_save' keeps nothing")
     machine_flags(parser)
+    number_flags(parser, numbers)
+    parser.checkpointed |= {"tokenizer": tokenizer, "tokenizer_model": None}
+
+
+def number_flags(parser, numbers):
+    """Add those of the eight numbers that are given, with their defaults."""
     group = parser.add_argument_group("numbers, in this order, all optional")
     for name, default in numbers.items():
         kind, meaning = NUMBERS[name]
         group.add_argument(name, nargs="?", type=kind, help=f"{meaning} (default: {default})")
-    parser.checkpointed |= {"tokenizer": tokenizer, "tokenizer_model": None, **numbers}
+    parser.checkpointed |= numbers
 
 
 def true_or_false(word):

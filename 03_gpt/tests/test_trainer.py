@@ -181,7 +181,7 @@ def test_decay_acts_on_matrices_only():
 
 def test_log_and_loss_curve(tmp_path):
     history = run(make(), 20)
-    training_log.draw_loss_curve(history, 3.2, tmp_path / "a.png", "title")
+    training_log.draw_loss_curve(history, ("knowing nothing", 3.2), tmp_path / "a.png", "title")
     assert (tmp_path / "a.png").read_bytes()[:4] == b"\x89PNG"
     training_log.write_log(history, tmp_path / "a.csv")
     with open(tmp_path / "a.csv", newline="", encoding="utf-8") as file:
