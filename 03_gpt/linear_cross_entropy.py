@@ -15,25 +15,23 @@ class LinearCrossEntropy(torch.autograd.Function):
     def forward(ctx, hidden, weight, targets):
         bytes_of_logit = 4 if hidden.dtype == torch.float32 else 6  # in float32, and their gradient in half
         rows = max(1, CHUNK_BYTES // (bytes_of_logit * len(weight)))
-        counted = targets != -100
-        share = counted / counted.sum().clamp(min=1)  # (N,): what each position is of the mean
+        share = 1 / max(1, len(targets))  # what each position is of the mean
         loss = torch.zeros((), device=hidden.device)
         d_hidden = torch.empty_like(hidden) if ctx.needs_input_grad[0] else None
         d_weight = None
         for i in range(0, len(hidden), rows):
-            h, part = hidden[i : i + rows], share[i : i + rows, None]
-            target = targets[i : i + rows, None].clamp(min=0)
+            h, target = hidden[i : i + rows], targets[i : i + rows, None]
             logits = (h @ weight.T).float()  # (rows, V)
             logits -= logits.amax(dim=-1, keepdim=True)
             of_target = logits.gather(1, target)
             # cross-entropy = log(sum of e^logits) - logit of the target
             total = logits.exp_().sum(dim=-1, keepdim=True)
-            loss += ((total.log() - of_target) * part).sum()
+            loss += (total.log() - of_target).sum() * share
             if not any(ctx.needs_input_grad):
                 continue
             # d loss / d logits = (softmax(logits) - one_hot(target)) x share of the mean
-            d_logits = logits.mul_(part / total)
-            d_logits.scatter_add_(1, target, -part.to(d_logits.dtype))
+            d_logits = logits.mul_(share / total)
+            d_logits.scatter_add_(1, target, d_logits.new_full(target.shape, -share))
             d_logits = d_logits.to(h.dtype)
             if d_hidden is not None:
                 d_hidden[i : i + rows] = d_logits @ weight
@@ -61,4 +59,8 @@ def linear_cross_entropy(hidden, weight, targets):
     hidden (..., C), weight (V, C), targets (...) of token ids -> a scalar in float32, the same as
     `F.cross_entropy((hidden @ weight.T).view(-1, V), targets.view(-1))`, and so are its gradients.
     """
-    return LinearCrossEntropy.apply(hidden.reshape(-1, hidden.shape[-1]), weight, targets.reshape(-1))
+    hidden, targets = hidden.reshape(-1, hidden.shape[-1]), targets.reshape(-1)
+    counted = targets != -100
+    if not counted.all():  # no logits of what is not asked for
+        hidden, targets = hidden[counted], targets[counted]
+    return LinearCrossEntropy.apply(hidden, weight, targets)
