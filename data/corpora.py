@@ -21,7 +21,7 @@ import pydocs
 from atomic import replacing
 from download import check, copy, download
 from flags import Parser, UserError, run, shown
-from reading import END_OF_TEXT, read_archive, read_gsm8k, read_mmlu, read_text, read_wikitext
+from reading import END_OF_TEXT, read_archive, read_dolly, read_gsm8k, read_hh, read_mmlu, read_text, read_wikitext
 
 DATA = Path(__file__).resolve().parent
 TEXT_FILES = (".txt", ".md", ".rst")
@@ -52,6 +52,8 @@ CHAR_RNN = "https://raw.githubusercontent.com/karpathy/char-rnn/master/data/tiny
 TINY_STORIES = "https://huggingface.co/datasets/roneneldan/TinyStories/resolve/main/"
 WIKITEXT = "https://raw.githubusercontent.com/pytorch/examples/main/word_language_model/data/wikitext-2/"
 GSM8K = "https://raw.githubusercontent.com/openai/grade-school-math/master/grade_school_math/data/"
+DOLLY = "https://huggingface.co/datasets/databricks/databricks-dolly-15k/resolve/main/"
+HH_RLHF = "https://huggingface.co/datasets/Anthropic/hh-rlhf/resolve/main/helpful-base/"
 MMLU = "https://people.eecs.berkeley.edu/~hendrycks/data.tar"
 OPEN_WEB_TEXT = "https://cdn-datasets.huggingface.co/nlp/datasets/openwebtext/"
 
@@ -75,6 +77,11 @@ CORPORA = {
                "17f347dc51477c50d4efb83959dbb7c56297aba886e5544ee2aaed3024813465", 4166206),
         Source("test.jsonl", GSM8K + "test.jsonl",
                "3730d312f6e3440559ace48831e51066acaca737f6eabec99bccb9e4b3c39d14", 749738)), read_gsm8k),
+    "dolly": Corpus("instructions and answers that people wrote", "CC BY-SA 3.0", (
+        Source("databricks-dolly-15k.jsonl", DOLLY + "databricks-dolly-15k.jsonl"),), read_dolly),
+    "hh-rlhf": Corpus("conversations, and which of two answers people preferred: helpful-base", "MIT", (
+        Source("train.jsonl.gz", HH_RLHF + "train.jsonl.gz"),
+        Source("test.jsonl.gz", HH_RLHF + "test.jsonl.gz")), read_hh),
     "mmlu": Corpus("multiple-choice exams: mathematics, logic, computer science", "MIT", tuple(
         Source(f"{split}/{subject}_{split}.csv", None, digest, size) for split, subject, digest, size in (
             ("test", "college_computer_science", "d53a1d0d1c4362dacf92a4ff1d6a755beb5a87f24a7301c3c4391fcacc6530b4", 40401),

@@ -1,11 +1,13 @@
 """Files to pieces of text: how lines are cleaned, read and joined, with END_OF_TEXT after each document."""
 
 import csv
+import gzip
 import io
 import json
 import re
 import sys
 import tarfile
+import zlib
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "checkpoints"))
@@ -55,10 +57,12 @@ def clean_gutenberg(lines):
 
 def lines_of(path):
     try:
-        with open(path, encoding="utf-8-sig") as file:
+        with (gzip.open if Path(path).suffix == ".gz" else open)(path, "rt", encoding="utf-8-sig") as file:
             yield from file
     except UnicodeDecodeError as error:
         raise UserError(f"{path} is not UTF-8 text ({error.reason}): save it as UTF-8") from error
+    except (gzip.BadGzipFile, zlib.error, EOFError) as error:
+        raise UserError(f"{path} is damaged: delete it and try again") from error
 
 
 def in_pieces(lines):
@@ -93,14 +97,35 @@ def read_wikitext(path):
     return read_text(path, clean_wikitext)
 
 
-def read_gsm8k(path):
+def fields(path, *names):
+    """Yield these fields of each line of a published JSONL file, all of them text."""
     for line in lines_of(path):
         try:
-            problem = json.loads(line)
-            question, answer = problem["question"], problem["answer"]
+            record = json.loads(line)
+            found = [record[name] for name in names]
+            if not all(isinstance(text, str) for text in found):
+                raise ValueError("not text")
         except (ValueError, KeyError, TypeError) as error:
             raise UserError(f"{path} is damaged: delete it and try again") from error
+        yield found
+
+
+def read_gsm8k(path):
+    for question, answer in fields(path, "question", "answer"):
         yield f"Question: {question}\nAnswer: {answer}\n"
+        yield END_OF_TEXT
+
+
+def read_dolly(path):
+    for instruction, context, response in fields(path, "instruction", "context", "response"):
+        yield "\n\n".join(filter(None, (instruction.strip(), context.strip(), response.strip()))) + "\n"
+        yield END_OF_TEXT
+
+
+def read_hh(path):
+    """The conversations that people preferred."""
+    for (chosen,) in fields(path, "chosen"):
+        yield chosen.strip() + "\n"
         yield END_OF_TEXT
 
 

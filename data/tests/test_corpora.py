@@ -1,6 +1,8 @@
 """The named corpora, cleaning, and any text of the reader's own."""
 
+import gzip
 import io
+import json
 import subprocess
 import sys
 import tarfile
@@ -81,6 +83,32 @@ def test_archives(home, tmp_path, monkeypatch):
     (home / "openwebtext").mkdir()
     (home / "openwebtext" / "openwebtext-10k.tar.xz").write_bytes(tar({"openwebtext-10k/10k.xz": inner}, "w:xz"))
     assert corpora.load("openwebtext") == f"première page\n{END_OF_TEXT}second page\n"
+
+
+def test_conversations_as_plain_text(home, tmp_path):
+    """Dolly and HH-RLHF, whose files are not at hand, in small files of the same layout."""
+    mirror = tmp_path / "mirror"
+    for name in ("dolly", "hh-rlhf"):
+        (mirror / name).mkdir(parents=True)
+    dolly = [{"instruction": "Who?", "context": "", "response": "I.\n", "category": "open_qa"},
+             {"instruction": "Sum up.", "context": "Some text.", "response": "Ü.", "category": "summarization"}]
+    lines = "".join(json.dumps(record) + "\n" for record in dolly)
+    (mirror / "dolly" / "databricks-dolly-15k.jsonl").write_text(lines, encoding="utf-8")
+    corpora.find("dolly", str(mirror))
+    assert corpora.load("dolly") == f"Who?\n\nI.\n{END_OF_TEXT}Sum up.\n\nSome text.\n\nÜ.\n"
+
+    talk = "\n\nHuman: Hi?\n\nAssistant: "
+    whole = gzip.compress((json.dumps({"chosen": f"{talk}Hello.", "rejected": f"{talk}What?"}) + "\n").encode() * 2)
+    for file in ("train.jsonl.gz", "test.jsonl.gz"):
+        (mirror / "hh-rlhf" / file).write_bytes(whole)
+        corpora.find(f"hh-rlhf/{file}", str(mirror))
+        assert corpora.load(f"hh-rlhf/{file}") == END_OF_TEXT.join(["Human: Hi?\n\nAssistant: Hello.\n"] * 2)
+    damaged = (whole[:-12], b"<html>", gzip.compress(b"{}\n"), gzip.compress(b'{"chosen": null}\n'),
+               whole[:20] + b"\xff" * 20 + whole[40:])
+    for content in damaged:
+        (home / "hh-rlhf" / "train.jsonl.gz").write_bytes(content)
+        with pytest.raises(UserError, match="train.jsonl.gz is damaged: delete it and try again"):
+            corpora.load("hh-rlhf")
 
 
 def test_cleaning():
