@@ -22,8 +22,8 @@ from recipes import parse, training_arguments
 from schedules import SCHEDULES
 
 
-def run(name, seed):
-    """Train by a recipe of recipes.py -> (seconds of training, loss over the whole validation split, parameters)."""
+def trained(name, seed):
+    """Train by a recipe of recipes.py -> (seconds of training, model, dtype, all validation tokens)."""
     train_tokens, val_tokens, vocab_size = characters("tinyshakespeare")
     args = parse(training_arguments(""), ["--recipe", name, "--seed", str(seed)])
     torch.manual_seed(seed)
@@ -35,4 +35,11 @@ def run(name, seed):
         began = time.perf_counter()
         trainer.train(model, batch, optimizer, schedule, args.steps, lambda: math.nan, dtype=dtype, seed=seed)
         seconds = time.perf_counter() - began
-    return seconds, trainer.evaluate(model, val_tokens, 32, args.block_size, dtype), model.parameter_count()
+    return seconds, model, dtype, val_tokens
+
+
+def run(name, seed):
+    """Train by a recipe -> (seconds of training, loss over the whole validation split, parameters)."""
+    seconds, model, dtype, val_tokens = trained(name, seed)
+    loss = trainer.evaluate(model, val_tokens, 32, model.config.block_size, dtype)
+    return seconds, loss, model.parameter_count()
