@@ -179,3 +179,11 @@ class FastDecode(nn.Module):
     def head(self, hidden):
         """(B, C) -> logits (B, V)."""
         return self.output(hidden[:, None])[:, 0]
+
+
+def for_writing(model, dtype):
+    """(the model in its fast form with weights of that dtype, float32 for autocast) if it has one; else as it is."""
+    try:
+        return FastDecode(model, dtype), torch.float32
+    except ValueError:
+        return model, dtype

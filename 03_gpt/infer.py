@@ -18,20 +18,12 @@ import flags
 import look_inside
 from atomic import save_figure
 from attention_maps import draw_maps, visible
-from fast_decode import FastDecode
+from fast_decode import FastDecode, for_writing
 from flags import UserError
 from lm_model import DEFAULT_CHECKPOINT, ensure_model, load_model
 from pretrained import is_pretrained
 from trainer import autocast
 from writing import Stopwatch, chosen_settings, write, write_one
-
-
-def for_writing(model, dtype):
-    """(the model in its fast form with weights of that dtype, float32 for autocast) if it has one; else as it is."""
-    try:
-        return FastDecode(model, dtype), torch.float32
-    except ValueError:
-        return model, dtype
 
 
 def compile_step(model):
