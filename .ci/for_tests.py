@@ -13,11 +13,11 @@ ROOT = Path(__file__).resolve().parents[1]
 SCRIPTS = sorted(path for path in ROOT.glob("[d0]*/*.py") if "__main__" in path.read_text(encoding="utf-8"))
 
 
-def run(script, *words, cwd=None, **environment):
+def run(script, *words, cwd=None, typed="", **environment):
     """Run a script of the repository with these words; returns the process with its stdout, stderr, returncode."""
     return subprocess.run(
         [sys.executable, str(ROOT / script), *map(str, words)],
-        cwd=cwd or ROOT, env={**os.environ, "PYTHONIOENCODING": "utf-8", **environment}, stdin=subprocess.DEVNULL,
+        cwd=cwd or ROOT, env={**os.environ, "PYTHONIOENCODING": "utf-8", **environment}, input=typed,
         capture_output=True, text=True, encoding="utf-8", timeout=600,
     )
 

@@ -1,0 +1,102 @@
+"""A conversation in the terminal, and the answers of several models side by side."""
+
+import sys
+import textwrap
+from pathlib import Path
+
+import torch
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "checkpoints"))
+sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "03_gpt"))
+from chat_template import prompt_tokens
+from flags import UserError
+from sampling import complete, stream
+from trainer import autocast
+from writing import Stopwatch, chosen_settings, until
+
+WIDTH = 40  # characters of a column
+
+
+def fitting(messages, tokenizer, room):
+    """(ids of a conversation, the messages that they are of): the oldest questions are forgotten until it fits.
+
+    Raises UserError if the last question alone is too long.
+    """
+    system = [message for message in messages[:1] if message["role"] == "system"]
+    turns = messages[len(system) :]
+    while len(ids := prompt_tokens(system + turns, tokenizer)) > room:
+        if len(turns) == 1:
+            raise UserError(f"the question has {len(ids):,} tokens, and there is room for {room:,}: ask a shorter one,"
+                            " or for a shorter answer with -n")
+        turns = turns[2:]
+    return ids, system + turns
+
+
+def answer(model, tokenizer, ids, args, dtype):
+    """Print an answer while it is written; returns its text."""
+    settings, watch, pieces = chosen_settings(args, tokenizer, tokenizer.end_tokens), Stopwatch(), []
+
+    def tokens():
+        for _, token, _ in watch.watch(stream(model, [ids], args.max_new_tokens, settings)):
+            if token not in settings.stop_tokens:
+                yield token
+
+    try:
+        with autocast(model.head_weight.device, dtype):
+            for piece in until(tokenizer.stream(tokens()), args.stop):
+                pieces.append(piece)
+                print(piece, end="", flush=True)
+    except KeyboardInterrupt:
+        print(" ... (stopped)", end="")
+    print(f"\n{watch.line(stats=True)}" if args.stats else "")
+    return "".join(pieces)
+
+
+def converse(model, dtype, tokenizer, args, system=None):
+    """Answer each line that is typed, with all that was said before in mind, until the input ends."""
+    torch.manual_seed(args.seed)
+    begins = [{"role": "system", "content": system}] if system else []
+    messages, typing = list(begins), sys.stdin.isatty()
+    sys.stdin.reconfigure(errors="replace")
+    if typing:
+        print("/reset forgets what was said; Ctrl-C ends an answer, Ctrl-D (Windows: Ctrl-Z, Enter) the conversation")
+    room = model.config.block_size - args.max_new_tokens
+    while True:
+        try:
+            line = input("you: " if typing else "").strip()
+        except EOFError:
+            return
+        if line == "/reset":
+            messages = list(begins)
+            print("(forgotten)", flush=True)
+        elif line.startswith("/"):
+            print(f"no command {line}: there is /reset", flush=True)
+        elif line:
+            try:
+                ids, messages = fitting([*messages, {"role": "user", "content": line}], tokenizer, room)
+            except UserError as error:
+                print(error, flush=True)
+                continue
+            if not typing:
+                print(f"you: {line}")
+            print("model: ", end="", flush=True)
+            messages.append({"role": "assistant", "content": answer(model, tokenizer, ids, args, dtype)})
+
+
+def compare(models, question, args):
+    """Print what several models answer to a question, in columns; `models` has (name, model, dtype, tokenizer)."""
+    columns = []
+    for name, model, dtype, tokenizer in models:
+        torch.manual_seed(args.seed)
+        ids, _ = fitting([{"role": "user", "content": question}], tokenizer,
+                         model.config.block_size - args.max_new_tokens)
+        settings = chosen_settings(args, tokenizer, tokenizer.end_tokens)
+        with autocast(model.head_weight.device, dtype):
+            (text,) = complete(model, [ids], args.max_new_tokens, settings)
+        said = tokenizer.decode([token for token in text.ids if token not in settings.stop_tokens]).strip()
+        said += "" if text.ids[-1] in settings.stop_tokens else " ..."
+        lines = [part for line in said.splitlines() for part in textwrap.wrap(line, WIDTH) or [""]]
+        columns.append([name[:WIDTH], "-" * len(name[:WIDTH]), *lines])
+    print(f"==== {question}")
+    for i in range(max(map(len, columns))):
+        print("  ".join((column[i] if i < len(column) else "").ljust(WIDTH) for column in columns).rstrip())

@@ -1,0 +1,201 @@
+"""What every way to train a model further shares: where it begins, which weights move, and what is saved.
+
+A script says `begin(args, ...)`, makes its loss, and calls `fine_tune(start, args, ...)`. With --lora, --qlora or
+--adapter only the added weights are trained and saved, with the name of what they were added to.
+"""
+
+import os
+import sys
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import torch
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "checkpoints"))
+sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "01_tokenizer"))
+sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "03_gpt"))
+import checkpoint
+import flags
+from blocks import make_rotary
+from chat_template import teach_to_talk
+from distributed import share_gradients
+from flags import UserError, shown
+from gpt import GPT, GPTConfig
+from lm_model import placed
+from lora import Peft, added_state, attach, chosen_peft, describe, load_added, merge_into, peft_flags
+from optimizers import make_optimizer
+from pretrained import is_pretrained, load_pretrained
+from schedules import SCHEDULES
+from tokenizer import Tokenizer, from_state
+from training_run import train_and_keep
+
+
+@dataclass
+class Start:
+    """Where a run of further training begins."""
+
+    model: GPT
+    tokenizer: Tokenizer
+    dtype: torch.dtype
+    peft: Peft | None  # what was added to the model, if it was
+    base: str | None  # and to which
+    loaded: dict | None  # the checkpoint, if an unfinished run of this script may go on
+    load: Path | None
+    save: Path | None
+
+
+# ---- the flags ----
+
+
+def fine_tuning_flags(parser, method, data, numbers, real_numbers, load):
+    """The flags of a script that trains further: with peft's, without those that only a new model needs.
+
+    `numbers` are the defaults for a model trained here, `real_numbers` those for real weights.
+    """
+    group = parser.add_argument_group("data and checkpoints")
+    group.add_argument("-d", "--data",
+                       help="docs, made from Python's documentation; gsm8k, dolly, hh-rlhf (downloads); or a file of"
+                            f" JSON lines in a common format (04_training/chat_data.py) (default: {data})")
+    group.add_argument("-l", "--load_model", metavar="PATH",
+                       help="a checkpoint, whole or adapters, or real weights such as smollm2; an unfinished run goes"
+                            f" on (default: {load})")
+    group.add_argument("-s", "--save_model", metavar="PATH", default="default",
+                       help=f"'default' is checkpoints/04_{method}.pt, or where an unfinished run was loaded from;"
+                            " 'no_save' keeps nothing")
+    peft_flags(parser)
+    flags.machine_flags(parser)
+    flags.number_flags(parser, {name: f"{value}; {real_numbers[name]} for real weights" if name in real_numbers
+                                else value for name, value in numbers.items()})
+    parser.checkpointed["data"] = data
+
+
+# ---- models, whole or with something added ----
+
+
+def open_model(path_or_name):
+    """(model in float32 on the CPU, tokenizer that can talk, checkpoint or None) of whatever -l may name.
+
+    Of a checkpoint of adapters it is the model that they were added to, with them: merged if they can be.
+    """
+    if is_pretrained(path_or_name):
+        model, tokenizer = load_pretrained(path_or_name)
+        return model, teach_to_talk(tokenizer), None
+    loaded = checkpoint.load(path_or_name, "gpt", "adapters")
+    if loaded["kind"] == "gpt":
+        model = GPT(GPTConfig(**loaded["config"]))
+        model.load_state_dict(loaded["model"])
+    else:
+        model = with_added(loaded, path_or_name)
+        if loaded["peft"]["kind"] != "adapter":
+            merge_into(model)
+    return model.eval(), teach_to_talk(from_state(loaded["tokenizer"])), loaded
+
+
+def with_added(loaded, path):
+    """The model that a checkpoint of adapters was made for, with the adapters in it."""
+    base = loaded["base"] if is_pretrained(loaded["base"]) else Path(path).parent / loaded["base"]
+    model, _, _ = open_model(base)
+    attach(model, Peft(**loaded["peft"]))
+    load_added(model, loaded["model"])
+    return model
+
+
+def load_model(args):
+    """(model, dtype, tokenizer) of what -l names, to be used as it is."""
+    model, tokenizer, loaded = open_model(args.load_model)
+    if loaded and not loaded["progress"]["finished"]:
+        print(f"{args.load_model} is unfinished: step {loaded['progress']['step']:,} of {loaded['run']['steps']:,}")
+    return *placed(model, args), tokenizer
+
+
+def stretch(model, block_size):
+    """Let a model read longer texts than it was made for. Raises UserError where positions are learned."""
+    if model.config.positions == "learned":
+        raise UserError(f"block_size {block_size}: this model has learned positions for {model.config.block_size}"
+                        " tokens, and no more")
+    model.config.block_size = block_size
+    rotary = make_rotary(model.config)  # computed, not learned
+    for block in model.blocks:
+        block.attention.rotary = rotary
+
+
+def set_dropout(model, share):
+    model.config.dropout = model.dropout.p = share
+    for block in model.blocks:
+        block.dropout.p = block.attention.dropout = share
+
+
+# ---- a run ----
+
+
+def begin(args, method, numbers, real_numbers, ensure):
+    """Where the run begins that the flags mean; what they leave open is filled in. `ensure()` is the default -l.
+
+    Of an unfinished run that goes on, all that was not typed is taken from its checkpoint.
+    """
+    name = args.load_model or str(ensure())
+    real = is_pretrained(name)
+    peft = chosen_peft(args)
+    loaded = None if real else checkpoint.load(name, "gpt", "adapters")
+    going_on = bool(loaded) and loaded["run"].get("method") == method and not loaded["progress"]["finished"]
+    for flag, value in ((numbers | real_numbers if real else numbers) | (loaded["run"] if going_on else {})).items():
+        setattr(args, flag, args.typed.get(flag, value))
+    flags.check_numbers(args)
+
+    if going_on and loaded["kind"] == "adapters":
+        model, tokenizer = with_added(loaded, name), teach_to_talk(from_state(loaded["tokenizer"]))
+        if peft and asdict(peft) != loaded["peft"]:
+            raise UserError(f"{name} is an unfinished run with other adapters: leave out the flags of adapters")
+        peft, base = Peft(**loaded["peft"]), loaded["base"]
+        base = base if is_pretrained(base) else Path(name).parent / base
+    else:
+        if loaded and loaded["kind"] == "adapters" and loaded["peft"]["kind"] == "adapter":
+            raise UserError(f"{name} has bottleneck adapters, which can't be merged into the model to train it further:"
+                            " begin with a checkpoint that is whole, or of --lora")
+        model, tokenizer, _ = open_model(name)
+        base = name if peft else None
+        torch.manual_seed(args.seed)
+        if peft:
+            attach(model, peft)
+    if args.block_size > model.config.block_size:
+        stretch(model, args.block_size)
+    set_dropout(model, getattr(args, "dropout", 0.0))
+    if model.config.ngram_longest:  # its many vectors would learn these few examples by heart
+        model.ngram_embedding.requires_grad_(False)
+    default = name if going_on else flags.CHECKPOINTS / f"04_{method}.pt"
+    if args.save_model == "default":
+        args.save_model = str(default)
+    args.load_model = name
+    load, save = flags.checkpoint_paths(args, default, real)
+    if base and save and not is_pretrained(base) and save.resolve() == Path(base).resolve():
+        raise UserError(f"adapters can't take the place of {base}, which they need: give another path with -s")
+    model, dtype = placed(model, args)
+    print(describe(model))
+    return Start(model, tokenizer, dtype, peft, base and str(base), loaded if going_on else None, load, save)
+
+
+def fine_tune(start, args, method, batch, validate, trained=None, beside=None, known=None, weight_decay=0.0,
+              schedule="cosine", run=None, **settings):
+    """Train with `trained`, the model in whatever gives its loss, and keep what moved; returns the history, or None.
+
+    `run` has what else must be equal for an unfinished run to go on; for the rest see `training_run.train_and_keep`.
+    """
+    model, trained = start.model, start.model if trained is None else trained
+    kept = ("data", "batch_size", "block_size", "learning_rate", "steps", "seed", *({"dropout"} & vars(args).keys()))
+    run = {"method": method, **{name: getattr(args, name) for name in kept}, **(run or {})}
+    kind, beside = "gpt", dict(beside or {})
+    if start.peft:
+        kind = "adapters"
+        base = start.base
+        if start.save and not is_pretrained(base):
+            base = os.path.relpath(base, start.save.parent)
+        beside |= {"model": lambda: added_state(model), "peft": lambda: asdict(start.peft), "base": lambda: base}
+    optimizer = make_optimizer(trained, "adamw", args.learning_rate, weight_decay, betas=(0.9, 0.999))
+    history = train_and_keep(
+        kind, model, start.tokenizer, optimizer, batch, SCHEDULES[schedule](args.learning_rate, args.steps, 0.05),
+        validate, run, f"{method}: {args.data}", start.loaded, start.load, start.save, start.dtype,
+        share_gradients(trained), beside=beside, known=known, **settings)
+    if history is not None and start.save:
+        size = start.save.stat().st_size / 1e6
+        print(f"checkpoint {shown(start.save)} ({size:,.1f} MB), loss curve {shown(start.save.with_suffix('.png'))}")
+    return history

@@ -1,0 +1,114 @@
+"""Fine-tuning by examples: what is learned, what is frozen, what is saved, and that it goes on."""
+
+import os
+import re
+import signal
+import subprocess
+import sys
+
+import checkpoint
+import pytest
+import sft
+import torch
+from fine_tuning import open_model
+from for_tests import ROOT, refuse, succeed
+from packing import fill_rows
+
+SFT, INFER = "04_training/sft.py", "04_training/infer.py"
+NUMBERS = (4, 64, 1e-2)  # batch_size, block_size, learning_rate
+
+
+@pytest.fixture(scope="module")
+def trained(talks, base, tmp_path_factory):
+    """(path of a checkpoint that has learned the four answers, what was printed)."""
+    path = tmp_path_factory.mktemp("sft") / "sft.pt"
+    return path, succeed(SFT, "-l", base, "-d", talks, "-s", path, *NUMBERS, 100, 0)
+
+
+def held_out_loss(out):
+    return float(re.search("loss of all held-out answers ([\\d.]+)", out)[1])
+
+
+def test_the_model_learns_to_answer_and_to_end(trained, base):
+    path, out = trained
+    assert float(re.search("loss before training ([\\d.]+)", out)[1]) > 4 and held_out_loss(out) < 0.3, out
+    out = succeed(INFER, "What is oak?", "--compare", base, path, "-n", 20, "--temperature", 0)
+    assert "a tree." in out and "a tree. ..." not in out, "it must have learned to end its answer"
+
+
+def test_chat(trained):
+    said = "What is dog?\n/reset\nWhat is ten?\n/nothing\n\n" + 30 * "long " + "\n"
+    out = succeed(INFER, "--chat", "-l", trained[0], "-n", 20, "--temperature", 0, typed=said).splitlines()[1:]
+    assert out[:6] == ["you: What is dog?", "model: an animal.", "(forgotten)", "you: What is ten?",
+                       "model: a number.", "no command /nothing: there is /reset"]
+    assert "ask a shorter one" in out[6]
+
+
+def test_adapters_alone_are_saved_and_find_their_base(talks, base, tmp_path):
+    before = checkpoint.load(base, "gpt")["model"]
+    saved = tmp_path / "deeper" / "lora.pt"
+    out = succeed(SFT, "-l", base, "-d", talks, "-s", saved, "--lora", "--rank", 4, *NUMBERS, 60)
+    assert "trainable 4,856 of" in out and held_out_loss(out) < 4
+    contents = checkpoint.load(saved, "adapters")
+    assert all(name.endswith((".A", ".B")) for name in contents["model"]) and "base.pt" in contents["base"]
+    assert checkpoint.load(base, "gpt")["model"].keys() == before.keys()
+    model, tokenizer, _ = open_model(saved)
+    assert model.state_dict().keys() == before.keys(), "opened, adapters are merged"
+    held_out = sft.examples(sft.conversations(str(talks), "validation"), tokenizer, 64)
+    assert sft.answer_loss(model, held_out, 4, 64) == pytest.approx(held_out_loss(out), abs=1e-3)
+    # and further from there, with other adapters upon those
+    further = tmp_path / "further.pt"
+    out = succeed(SFT, "-l", saved, "-d", talks, "-s", further, "--adapter", *NUMBERS, 10)
+    assert checkpoint.load(further, "adapters")["base"] == os.path.join("deeper", "lora.pt")
+    model, _, _ = open_model(further)
+    assert sft.answer_loss(model, held_out, 4, 64) == pytest.approx(held_out_loss(out), abs=1e-3)
+    assert "can't be merged" in refuse(SFT, "-l", further, "-d", talks, "-s", "no_save", *NUMBERS, 10)
+    assert "can't take the place of" in refuse(SFT, "-l", saved, "-d", talks, "-s", saved, "--lora", *NUMBERS, 10)
+    assert "'adapters', not 'gpt'" in refuse("03_gpt/infer.py", "-l", saved)
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="missing hardware: Windows has no such signal")
+@pytest.mark.parametrize("extra", [(), ("--qlora", "--dora")], ids=str)
+def test_an_unfinished_run_goes_on_bit_for_bit(talks, base, tmp_path, extra):
+    words = [str(word) for word in ("-l", base, "-d", talks, *extra, *NUMBERS, 60, 0.1)]
+    process = subprocess.Popen([sys.executable, str(ROOT / SFT), *words, "-s", str(tmp_path / "a.pt")],
+                               stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True, encoding="utf-8",
+                               env={**os.environ, "PYTHONUNBUFFERED": "1"})
+    for line in process.stdout:
+        if line.startswith("step 18:"):
+            process.send_signal(signal.SIGINT)
+    assert process.wait() == 130
+    process.stdout.close()
+    assert "going on with the unfinished run" in succeed(SFT, "-l", tmp_path / "a.pt"), "-l alone must find the rest"
+    succeed(SFT, *words, "-s", tmp_path / "b.pt")
+    ours, theirs = (checkpoint.load(tmp_path / name, "gpt", "adapters") for name in ("a.pt", "b.pt"))
+    assert all(torch.equal(ours["model"][name], theirs["model"][name]) for name in theirs["model"])
+
+
+def test_rows_do_not_change_the_held_out_loss(trained, talks):
+    model, tokenizer, _ = open_model(trained[0])
+    held_out = sft.examples(sft.conversations(str(talks), "train"), tokenizer, 64)
+    assert len(fill_rows([len(ids) for ids, _ in held_out], 64)) < len(held_out)
+    alone = sum(sft.answer_loss(model, [each], 1, 64) * sum(each[1][1:]) for each in held_out)
+    count = sum(sum(counted[1:]) for _, counted in held_out)
+    assert sft.answer_loss(model, held_out, 3, 64) == pytest.approx(alone / count, rel=1e-4)
+
+
+@pytest.mark.parametrize(("words", "said"), [
+    (("-d", "nothing"), "no conversations 'nothing': choose from docs"),
+    (("--rank", 4), "--rank goes with --lora"),
+    (("--lora", "--targets", "head"), "no layer 'head' in this model's blocks"),
+    ((4, 4), "no conversation of"),
+    (("-s", "."), "can't write to"),
+    ((4, 64, -1), "learning_rate -1.0 must be more than 0"),
+])
+def test_refusals(talks, base, words, said):
+    data = () if "-d" in words else ("-d", talks)
+    save = () if "-s" in words else ("-s", "no_save")
+    assert said in refuse(SFT, "-l", base, *data, *save, *words)
+
+
+def test_show_marks_what_counts(talks, base):
+    lines = succeed(SFT, "--show", "-l", base, "-d", talks).splitlines()
+    assert [line for line in lines if "|" in line and "'|'" not in line][0].endswith("| 'a'")
+    assert lines[-1].endswith("| '<|endoftext|>'")
