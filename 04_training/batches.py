@@ -1,6 +1,6 @@
 """Where batches come from: one text or a mixture of them, across the boundaries of documents or not.
 
-Each function gives step -> (ids, targets, ...), each (B, T); what it draws depends on (seed, step) alone.
+Each function but the first gives step -> (ids, targets, ...), each (B, T); what is drawn depends on (seed, step) alone.
 """
 
 import sys
@@ -12,6 +12,16 @@ import torch
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "03_gpt"))
 from trainer import random_batches
+
+
+def in_turn(count, size, seed):
+    """step -> `size` numbers below `count`; all come once, in another order each time, before any comes again."""
+
+    @lru_cache(maxsize=2)
+    def order(epoch):
+        return np.random.default_rng((seed, epoch)).permutation(count).tolist()
+
+    return lambda step: [order(i // count)[i % count] for i in range(step * size, (step + 1) * size)]
 
 
 def shuffled_batches(tokens, batch_size, block_size, seed):

@@ -9,10 +9,8 @@ Shapes: B pairs of a chosen and a rejected answer, T tokens.
 
 import random
 import sys
-from functools import lru_cache
 from pathlib import Path
 
-import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import nn
@@ -20,10 +18,12 @@ from torch import nn
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "checkpoints"))
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "03_gpt"))
 import flags
+from batches import in_turn
 from chat_data import preferences
 from chat_template import conversation_tokens
 from fine_tuning import begin, fine_tune, fine_tuning_flags
 from flags import UserError
+from sampling import evaluating
 from sft import ensure_sft
 from trainer import autocast
 
@@ -63,11 +63,11 @@ class Preferences(nn.Module):
 
     def __init__(self, model, kind="dpo", beta=0.1):
         super().__init__()
-        self.model, self.config, self.kind, self.beta = model, model.config, kind, beta
+        self.model, self.kind, self.beta = model, kind, beta
 
-    @property
-    def blocks(self):
-        return self.model.blocks
+    def train(self, mode=True):
+        """Never with dropout of any kind: log-probabilities are compared."""
+        return super().train(False)
 
     def gained(self, ids, targets, reference):
         """How much likelier each answer is than to the reference, (B, 2): what preference_loss takes a margin of."""
@@ -110,13 +110,11 @@ def padded(pairs):
 @torch.no_grad()
 def reference_log_probabilities(model, pairs, batch_size, dtype):
     """(N, 2): what a model finds before training; the reference need not be kept in memory beside it."""
-    device, training, found = model.head_weight.device, model.training, []
-    model.eval()
-    for i in range(0, len(pairs), batch_size):
-        ids, targets = (part.flatten(0, 1).to(device) for part in padded(pairs[i : i + batch_size]))
-        with autocast(device, dtype):
+    device, found = model.head_weight.device, []
+    with evaluating(model), autocast(device, dtype):
+        for i in range(0, len(pairs), batch_size):
+            ids, targets = (part.flatten(0, 1).to(device) for part in padded(pairs[i : i + batch_size]))
             found.append(log_probabilities(model, ids, targets)[0].view(-1, 2).cpu())
-    model.train(training)
     return torch.cat(found)
 
 
@@ -125,13 +123,10 @@ def pair_batches(pairs, reference, batch_size, seed):
 
     `pairs` (B, 2, T) is for the trainer, which weighs parts of a batch by what counts: each pair once, however long.
     """
-    @lru_cache(maxsize=2)
-    def order(epoch):
-        return np.random.default_rng((seed, epoch)).permutation(len(pairs)).tolist()
+    turn = in_turn(len(pairs), batch_size, seed)
 
     def batch(step):
-        places = [divmod(i, len(pairs)) for i in range(step * batch_size, (step + 1) * batch_size)]
-        chosen = [order(epoch)[i] for epoch, i in places]
+        chosen = turn(step)
         ids, targets = padded([pairs[i] for i in chosen])
         once = torch.full_like(ids, -100)
         once[:, 0, 0] = 0
@@ -146,15 +141,12 @@ def judge(preferences, pairs, reference, batch_size, dtype):
 
     beta log pi / ref is the reward that a model trained so has learned without saying it: DPO, equation 5.
     """
-    model = preferences.model
-    device, training, margins = model.head_weight.device, model.training, []
-    model.eval()
+    device, margins = preferences.model.head_weight.device, []
     for i in range(0, len(pairs), batch_size):
         ids, targets = (part.to(device) for part in padded(pairs[i : i + batch_size]))
         with autocast(device, dtype):
             gained = preferences.gained(ids, targets, reference[i : i + batch_size].to(device))
         margins.append((gained[:, 0] - gained[:, 1]).cpu())
-    model.train(training)
     margins = torch.cat(margins)
     loss = preference_loss(preferences.kind, margins, preferences.beta).mean().item()
     # a tie is half right: before training all are

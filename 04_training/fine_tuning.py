@@ -4,6 +4,7 @@ A script says `begin(args, ...)`, makes its loss, and calls `fine_tune(start, ar
 --adapter only the added weights are trained and saved, with the name of what they were added to.
 """
 
+import math
 import os
 import sys
 from dataclasses import asdict, dataclass
@@ -16,6 +17,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "01_tokenizer"))
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "03_gpt"))
 import checkpoint
 import flags
+import measure
 from blocks import make_rotary
 from chat_template import teach_to_talk
 from distributed import share_gradients
@@ -91,10 +93,18 @@ def open_model(path_or_name):
     return model.eval(), teach_to_talk(from_state(loaded["tokenizer"])), loaded
 
 
+def mark(model):
+    """A number that tells one model from another; adapters do not change it."""
+    return model.head_weight.double().square().sum().item()
+
+
 def with_added(loaded, path):
     """The model that a checkpoint of adapters was made for, with the adapters in it."""
     base = loaded["base"] if is_pretrained(loaded["base"]) else Path(path).parent / loaded["base"]
     model, _, _ = open_model(base)
+    if not math.isclose(mark(model), loaded["base_mark"], rel_tol=1e-9):
+        raise UserError(f"{shown(base)} has other weights than when {path} was trained upon it: bring these back, or"
+                        " train anew")
     attach(model, Peft(**loaded["peft"]))
     load_added(model, loaded["model"])
     return model
@@ -189,13 +199,18 @@ def fine_tune(start, args, method, batch, validate, trained=None, beside=None, k
         base = start.base
         if start.save and not is_pretrained(base):
             base = os.path.relpath(base, start.save.parent)
-        beside |= {"model": lambda: added_state(model), "peft": lambda: asdict(start.peft), "base": lambda: base}
+        beside |= {"model": lambda: added_state(model), "peft": lambda: asdict(start.peft), "base": lambda: base,
+                   "base_mark": lambda: mark(model)}
     optimizer = make_optimizer(trained, "adamw", args.learning_rate, weight_decay, betas=(0.9, 0.999))
     history = train_and_keep(
         kind, model, start.tokenizer, optimizer, batch, SCHEDULES[schedule](args.learning_rate, args.steps, 0.05),
         validate, run, f"{method}: {args.data}", start.loaded, start.load, start.save, start.dtype,
         share_gradients(trained), beside=beside, known=known, **settings)
-    if history is not None and start.save:
+    if history is None:
+        return None
+    seconds = history[-1]["seconds"]
+    print(f"{seconds:,.0f} s of training, {measure.peak_memory():,.0f} MB of memory at its peak")
+    if start.save:
         size = start.save.stat().st_size / 1e6
         print(f"checkpoint {shown(start.save)} ({size:,.1f} MB), loss curve {shown(start.save.with_suffix('.png'))}")
     return history

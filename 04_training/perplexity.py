@@ -20,9 +20,10 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "checkpoints"))
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "01_tokenizer"))
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "03_gpt"))
 import flags
+from fine_tuning import load_model
 from flags import UserError
 from linear_cross_entropy import linear_cross_entropy
-from lm_model import DEFAULT_CHECKPOINT, ensure_model, load_model
+from lm_model import DEFAULT_CHECKPOINT, ensure_model
 from ngram import HEADER, check, print_ngrams, row, text_bytes
 from prepare import ensure_tokens, open_data, open_tokens
 from trainer import MICRO_BATCH, autocast
@@ -80,7 +81,7 @@ def score(model, tokens, block_size, stride, dtype=torch.float32):
 def main():
     parser = flags.Parser("Score a model on a text: loss, perplexity, bits per byte.")
     parser.add_argument("-l", "--load_model", metavar="PATH", default=str(DEFAULT_CHECKPOINT),
-                        help="the checkpoint, or a folder, file or name of real weights")
+                        help="a checkpoint, whole or adapters, or a folder, file or name of real weights")
     parser.add_argument("-d", "--data", default="pydocs",
                         help="the corpus, file, folder, or prepared tokens, of which the validation split is scored")
     parser.add_argument("--text", help="a corpus, file or folder that is scored from beginning to end, instead of -d's"

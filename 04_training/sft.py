@@ -25,6 +25,7 @@ from fine_tuning import begin, fine_tune, fine_tuning_flags, open_model
 from flags import UserError, shown
 from packing import fill_rows, packed, packed_batches
 from pretraining import ensure_model
+from sampling import evaluating
 from trainer import autocast
 
 NUMBERS = {"batch_size": 8, "block_size": 256, "learning_rate": 1e-3, "steps": 170, "dropout": 0.1}
@@ -54,17 +55,14 @@ def examples(talks, tokenizer, block_size, name="the data"):
 @torch.no_grad()
 def answer_loss(model, held_out, batch_size, block_size, dtype=torch.float32):
     """Mean loss over the answers' tokens of some examples, without dropout."""
-    device, training = model.head_weight.device, model.training
-    model.eval()
+    device, total, count = model.head_weight.device, 0.0, 0
     rows = [[held_out[n] for n in row] for row in fill_rows([len(ids) - 1 for ids, _ in held_out], block_size)]
-    total = count = 0
-    for i in range(0, len(rows), batch_size):
-        ids, targets, positions, mask = (part.to(device) for part in packed(rows[i : i + batch_size], block_size))
-        counted = (targets != -100).sum().item()
-        with autocast(device, dtype):
+    with evaluating(model), autocast(device, dtype):
+        for i in range(0, len(rows), batch_size):
+            ids, targets, positions, mask = (part.to(device) for part in packed(rows[i : i + batch_size], block_size))
+            counted = (targets != -100).sum().item()
             _, loss = model(ids, targets, positions, mask)
-        total, count = total + loss.item() * counted, count + counted
-    model.train(training)
+            total, count = total + loss.item() * counted, count + counted
     return total / count
 
 
@@ -82,7 +80,7 @@ def train_command(args):
                        for split in ("train", "validation"))
     print(f"{len(train):,} conversations to learn from, {len(held_out):,} held out, of {args.data}")
 
-    def validate(most=200):
+    def validate(most=10 * args.batch_size):
         return answer_loss(model, held_out[:most], args.batch_size, args.block_size, start.dtype)
 
     batch = packed_batches(train, args.batch_size, args.block_size, args.seed)

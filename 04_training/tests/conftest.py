@@ -28,7 +28,7 @@ def base(tmp_path_factory):
     """The checkpoint of a small model that has learned nothing yet, with a byte for a token."""
     torch.manual_seed(0)
     tokenizer = BPETokenizer()
-    model = GPT(GPTConfig(tokenizer.vocab_size, 32, 64, 4, 2, **FAMILIES["llama"]))
+    model = GPT(GPTConfig(tokenizer.vocab_size, 32, 256, 4, 2, **FAMILIES["llama"]))
     path = tmp_path_factory.mktemp("base") / "base.pt"
     checkpoint.save(path, "gpt", model=model.state_dict(), config=vars(model.config), tokenizer=tokenizer.state(),
                     run={"steps": 1}, progress={"finished": True, "step": 1}, optimizer={})

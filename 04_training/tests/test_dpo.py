@@ -73,6 +73,14 @@ def test_log_probabilities_of_a_padded_pair_are_those_of_each_answer_alone():
         assert torch.allclose(said[i], expected.sum(), atol=1e-5), "padding, or the question, was counted"
 
 
+def test_no_dropout_of_any_kind_while_log_probabilities_are_compared():
+    torch.manual_seed(0)
+    model = GPT(GPTConfig(40, 32, 32, 4, 2, dropout=0.5, ngram_longest=3, ngram_rows=64, ngram_dropout=0.5))
+    torch.nn.init.normal_(model.ngram_embedding.table.weight)
+    trained = dpo.Preferences(model).train()
+    assert trained(*batch_of(model))[1].item() == pytest.approx(math.log(2), rel=1e-5)
+
+
 def test_a_batch_in_parts_has_the_gradient_of_the_whole():
     gradients = []
     for rows in (1, 3):

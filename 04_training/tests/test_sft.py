@@ -7,6 +7,7 @@ import subprocess
 import sys
 
 import checkpoint
+import judge
 import pytest
 import sft
 import torch
@@ -37,7 +38,7 @@ def test_the_model_learns_to_answer_and_to_end(trained, base):
 
 
 def test_chat(trained):
-    said = "What is dog?\n/reset\nWhat is ten?\n/nothing\n\n" + 30 * "long " + "\n"
+    said = "What is dog?\n/reset\nWhat is ten?\n/nothing\n\n" + 60 * "long " + "\n"
     out = succeed(INFER, "--chat", "-l", trained[0], "-n", 20, "--temperature", 0, typed=said).splitlines()[1:]
     assert out[:6] == ["you: What is dog?", "model: an animal.", "(forgotten)", "you: What is ten?",
                        "model: a number.", "no command /nothing: there is /reset"]
@@ -112,3 +113,33 @@ def test_show_marks_what_counts(talks, base):
     lines = succeed(SFT, "--show", "-l", base, "-d", talks).splitlines()
     assert [line for line in lines if "|" in line and "'|'" not in line][0].endswith("| 'a'")
     assert lines[-1].endswith("| '<|endoftext|>'")
+
+
+def test_merged_adapters_are_a_model_for_all_the_others(talks, base, tmp_path):
+    saved, whole, folder = tmp_path / "lora.pt", tmp_path / "whole.pt", tmp_path / "folder"
+    out = succeed(SFT, "-l", base, "-d", talks, "-s", saved, "--lora", *NUMBERS, 40)
+    succeed("04_training/merge.py", saved, whole)
+    succeed("04_training/merge.py", saved, folder)
+    for path in (whole, folder):
+        model, tokenizer, _ = open_model(path)
+        held_out = sft.examples(sft.conversations(str(talks), "validation"), tokenizer, 64)
+        assert sft.answer_loss(model, held_out, 4, 64) == pytest.approx(held_out_loss(out), abs=1e-3)
+        succeed("03_gpt/infer.py", "red", "-l", path, "-n", 3)
+    # adapters upon a base that has changed since would mean nothing
+    other = checkpoint.load(base, "gpt")
+    other["model"] = {name: w * 1.01 for name, w in other["model"].items()}
+    moved = {name: value for name, value in other.items() if name not in ("format", "kind")}
+    beside = tmp_path / "base.pt"
+    checkpoint.save(beside, "gpt", **moved)
+    contents = checkpoint.load(saved, "adapters")
+    checkpoint.save(saved, "adapters", **{name: value for name, value in contents.items()
+                                          if name not in ("format", "kind")} | {"base": "base.pt"})
+    assert "other weights than when" in refuse(INFER, "--chat", "-l", saved)
+
+
+def test_answers_do_not_depend_on_what_else_is_asked(trained):
+    model, tokenizer, _ = open_model(trained[0])
+    asked = ["What is oak?", "What is red?", "And, if you please, what is ten?"]
+    together = judge.answers(model, tokenizer, asked, torch.float32)
+    assert together[:2] == [("a tree.", True), ("a colour.", True)]
+    assert together == [judge.answers(model, tokenizer, [question], torch.float32)[0] for question in asked]

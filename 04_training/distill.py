@@ -1,0 +1,323 @@
+"""Knowledge distillation: a small model learns how likely a large one finds each token, not only which one came.
+
+    python 04_training/distill.py                                 # into half of the teacher's blocks
+    python 04_training/distill.py --teacher_share 0 -s no_save    # the same steps without a teacher, to compare
+    python 04_training/distill.py --student untrained --kind sequence
+    python 04_training/distill.py --kind on_policy --student checkpoints/04_distilled.pt -s on_policy.pt
+
+Shapes: B rows, T tokens, N of them counted, V = vocabulary size.
+"""
+
+import math
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import nn
+from torch.utils.checkpoint import checkpoint as recomputed
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "checkpoints"))
+sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "01_tokenizer"))
+sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "03_gpt"))
+import checkpoint
+import flags
+from batches import shuffled_batches
+from chat_data import conversations
+from fine_tuning import Start, begin, fine_tune, fine_tuning_flags, open_model, stretch
+from flags import UserError
+from gpt import GPT
+from linear_cross_entropy import CHUNK_BYTES
+from lm_model import check_length, placed
+from packing import fill_rows, packed, packed_batches
+from prepare import ensure_tokens, open_tokens
+from pretrained import is_pretrained
+from sampling import Sampling, complete
+from sft import answer_loss, ensure_sft, examples
+from tokenizer import from_state
+
+NUMBERS = {"batch_size": 16, "block_size": 128, "learning_rate": 1e-3, "steps": 400, "dropout": 0.0}
+REAL_NUMBERS = {"batch_size": 4, "block_size": 256, "learning_rate": 5e-4, "steps": 60}
+SIZES = {"embedding_size": "the teacher's, or half of it if untrained", "head_count": "the teacher's",
+         "layer_count": "half of the teacher's, or as many of them as fit if untrained"}
+ALPHAS = {"logits": 0.5, "sequence": 0.0, "on_policy": 1.0}
+CHOICES = {"student": "layers", "ngram_rows": None, "kind": "logits", "teacher_share": None, "beta": 0.0,
+           "distillation_temperature": 1.0, "student_share": 0.5, "text": "pydocs", "text_share": None}
+NEW = "layers", "untrained"
+LONGEST = 64  # tokens of an answer that teacher or student write
+
+
+def divergence(student, teacher, beta=0.0):
+    """How far softmax q of a student's logits (N, V) is from softmax p of a teacher's, (N,) in nats.
+
+    beta 0 is KL(p || q), 1 is KL(q || p), and between them is the generalised Jensen-Shannon divergence.
+    Agarwal et al. 2024, "On-Policy Distillation of Language Models", equation 1.
+    """
+    q, p = student.log_softmax(-1), teacher.log_softmax(-1)
+
+    def kl(a, b):  # sum of a (log a - log b)
+        return F.kl_div(b, a, reduction="none", log_target=True).sum(-1)
+
+    if beta in (0, 1):
+        return kl(q, p) if beta else kl(p, q)
+    # beta KL(p || m) + (1 - beta) KL(q || m), m = beta p + (1 - beta) q
+    m = torch.logaddexp(p + math.log(beta), q + math.log1p(-beta))
+    return beta * kl(p, m) + (1 - beta) * kl(q, m)
+
+
+def distillation_loss(student, teacher, targets, alpha, temperature=1.0, beta=0.0):
+    """alpha T^2 D(p_T, q_T) + (1 - alpha) cross-entropy, of logits (N, V) and targets (N,), summed.
+
+    Hinton et al. 2015, "Distilling the Knowledge in a Neural Network", section 2: 1/T makes gradients smaller by T^2.
+    """
+    soft = temperature**2 * divergence(student / temperature, teacher / temperature, beta).sum()
+    return alpha * soft + (1 - alpha) * F.cross_entropy(student, targets, reduction="sum")
+
+
+class Distilled(nn.Module):
+    """A student that is called like a GPT and has a teacher's loss. With alpha 0 it is the student's own."""
+
+    def __init__(self, student, teacher, alpha, temperature=1.0, beta=0.0, chunk_bytes=CHUNK_BYTES):
+        super().__init__()
+        self.model, self.config, self.settings = student, student.config, (alpha, temperature, beta)
+        self.teacher = [teacher.eval().requires_grad_(False)]  # in a list: no part of what is trained and saved
+        self.rows = max(1, chunk_bytes // (4 * student.config.vocab_size))
+
+    @property
+    def blocks(self):
+        return self.model.blocks
+
+    def of_chunk(self, hidden, known, targets):
+        student, (teacher,) = self.model, self.teacher
+        return distillation_loss(student.head(hidden).float(), teacher.head(known).float(), targets, *self.settings)
+
+    def forward(self, ids, targets, positions=None, mask=None):
+        if self.settings[0] == 0:
+            return self.model(ids, targets, positions, mask)
+        counted = targets != -100
+        with torch.no_grad():
+            known = self.teacher[0].hidden(ids, positions, mask)[counted]  # (N, C): no logits of what is not counted
+        hidden, targets = self.model.hidden(ids, positions, mask)[counted], targets[counted]
+        # of many, so many logits at a time: they are computed again when their gradients are
+        pieces = list(zip(*(each.split(self.rows) for each in (hidden, known, targets))))
+        keep = len(pieces) < 2
+        total = sum(self.of_chunk(*piece) if keep else recomputed(self.of_chunk, *piece, use_reentrant=False)
+                    for piece in pieces)
+        experts = self.model.blocks if self.training and self.config.expert_count else ()
+        return None, total / max(1, len(targets)) + sum(block.feed_forward.balance_loss for block in experts)
+
+
+def quarter(teacher, typed):
+    """The config of a student with a quarter of a teacher's parameters, as far as it is not typed.
+
+    Half as wide, and with as many of its blocks as fit; n-grams, if they have vectors, get the rows that are left.
+    """
+    whole, C = teacher.config, typed["embedding_size"]
+    scaled = {name: size * C // whole.embedding_size for name, size in vars(whole).items()
+              if size and name.endswith("_size") and name not in ("vocab_size", "block_size")}
+    config = replace(whole, **scaled, head_count=typed["head_count"], ngram_rows=0)
+
+    def size(layer_count):
+        with torch.device("meta"):
+            return GPT(replace(config, layer_count=layer_count)).parameter_count()
+
+    room = teacher.parameter_count() // 4
+    layers = typed.get("layer_count", max(1, min(whole.layer_count, (room - size(0)) // (size(1) - size(0)))))
+    rows = (room - size(layers)) // max(1, (whole.ngram_longest - 1) * C)
+    return replace(config, layer_count=layers, ngram_rows=typed.get("ngram_rows", max(1, rows)))
+
+
+def from_layers(teacher, typed, dropout):
+    """A student as wide as its teacher, of every k-th of its blocks and an eighth of its rows for n-grams.
+
+    Sanh et al. 2019, "DistilBERT", section 3, keep every second block. A row is the mean of those that fall on it.
+    """
+    whole = teacher.config
+    count = typed.get("layer_count", max(1, whole.layer_count // 2))
+    rows = typed.get("ngram_rows", max(1, whole.ngram_rows // 8))
+    same = all(typed[name] == getattr(whole, name) for name in ("embedding_size", "head_count"))
+    if not same or count > whole.layer_count or whole.ngram_rows % rows:
+        raise UserError(f"--student layers has embedding_size {whole.embedding_size} and head_count {whole.head_count},"
+                        f" at most layer_count {whole.layer_count}, and ngram_rows that divide {whole.ngram_rows}:"
+                        " give no others")
+    student = GPT(replace(whole, layer_count=count, ngram_rows=rows, dropout=dropout))
+    state = {name: w for name, w in teacher.state_dict().items() if not name.startswith("blocks.")}
+    if whole.ngram_longest:
+        table = state["ngram_embedding.table.weight"].view(whole.ngram_longest - 1, -1, rows, whole.embedding_size)
+        state["ngram_embedding.table.weight"] = table.mean(1).flatten(0, 1)  # (h mod R) mod r = h mod r
+    student.load_state_dict(state, strict=False)
+    for i, block in enumerate(student.blocks):
+        block.load_state_dict(teacher.blocks[i * whole.layer_count // count].state_dict())
+    return student
+
+
+def begin_student(args, teacher, tokenizer):
+    """Where the student begins, as fine_tuning.begin has it; numbers that the flags leave open are filled in."""
+    typed = {name: args.typed[name] for name in ("ngram_rows", *SIZES) if name in args.typed}
+    for name in SIZES:
+        delattr(args, name)
+    if args.student not in NEW:
+        args.load_model = args.student
+        start = begin(args, "distilled", NUMBERS, REAL_NUMBERS, None)
+        for name, value in typed.items():
+            if (own := getattr(start.model.config, name)) != value:
+                raise UserError(f"{name} {value} contradicts {args.student}, which has {own}: leave it out")
+        if bare(start.tokenizer).state() != bare(tokenizer).state():
+            raise UserError(f"{args.student} has another vocabulary than its teacher {args.teacher}: give a student"
+                            " with the same, or leave out --student for a new one")
+        return start
+    if args.peft:
+        raise UserError(f"--{args.peft} adds to a model that knows something: name one with --student, or leave it out")
+    whole, args.load_model = teacher.config, "untrained"
+    width = whole.embedding_size // 2 if args.student == "untrained" else whole.embedding_size
+    typed = {"embedding_size": width, "head_count": whole.head_count} | typed
+    for name, value in (NUMBERS | (REAL_NUMBERS if is_pretrained(args.teacher) else {}) | typed).items():
+        setattr(args, name, args.typed.get(name, value))
+    flags.check_numbers(args)
+    _, save = flags.checkpoint_paths(args, flags.CHECKPOINTS / "04_distilled.pt")
+    torch.manual_seed(args.seed)
+    model = from_layers(teacher, typed, args.dropout) if args.student == "layers" else GPT(
+        replace(quarter(teacher, typed), dropout=args.dropout))
+    model, dtype = placed(model, args)
+    return Start(model, tokenizer, dtype, None, None, None, None, save)
+
+
+def written_batches(found, writer, ends, batch_size, block_size, seed, temperature):
+    """step -> a packed batch of what `writer`, with the weights that it has by then, answers to some questions."""
+    def batch(step):
+        chosen = [found[i] for i in np.random.default_rng((seed, step)).integers(len(found), size=batch_size)]
+        asked = [ids[: counted.index(True)] for ids, counted in chosen]
+        generator = torch.Generator().manual_seed((seed * 1_000_003 + step) % 2**63)
+        texts = complete(writer, asked, LONGEST, Sampling(temperature, stop_tokens=ends), generator=generator)
+        answered = [(question + text.ids[: block_size + 1 - len(question)], len(question))
+                    for question, text in zip(asked, texts)]
+        answered = [(ids, [i >= begins for i in range(len(ids))]) for ids, begins in answered]
+        rows = fill_rows([len(ids) - 1 for ids, _ in answered], block_size)
+        return packed([[answered[n] for n in row] for row in rows], block_size)
+
+    return batch
+
+
+def unigram_loss(train, held_out, vocab_size):
+    """Mean loss of guessing each token of held-out answers by how often it was met, and once more, in the others."""
+    learned, asked = ([token for ids, counts in found for token, counts in zip(ids, counts) if counts]
+                      for found in (train, held_out))
+    counts = np.bincount(learned, minlength=vocab_size) + 1
+    return float(-np.log(counts / counts.sum())[asked].mean())
+
+
+def bare(tokenizer):
+    """The tokenizer without a chat template: to compare vocabularies, and for texts that were prepared before."""
+    return from_state({name: part for name, part in tokenizer.state().items() if name != "chat_template"})
+
+
+def arguments():
+    parser = flags.Parser("Let a small model learn from a large one.")
+    numbers = {name: (NUMBERS | SIZES)[name] for name in flags.NUMBERS}  # in the usual order
+    fine_tuning_flags(parser, "distilled", "docs", numbers, REAL_NUMBERS, "what 04_training/sft.py made")
+    group = parser.add_argument_group("the student of the model that -l names")
+
+    def choice(name, meaning, **settings):
+        default = "" if CHOICES[name] is None else f" (default: {CHOICES[name]})"
+        group.add_argument(f"--{name}", help=meaning + default, **settings)
+
+    choice("student", "layers, made of some of the teacher's; untrained, with a quarter of its parameters; or a"
+                      " checkpoint with the same vocabulary")
+    choice("ngram_rows", "of a new student, for n-grams of each length (default: an eighth of the teacher's, or what is"
+                         " left of a quarter if untrained)", type=int)
+    choice("kind", "whose answers are learned from: the data's (logits), the teacher's (sequence), or the student's own"
+                   " (on_policy)", choices=ALPHAS)
+    choice("teacher_share", "alpha: the share of the loss that is the teacher's; 0 trains without it (default: "
+           + ", ".join(f"{alpha} for {kind}" for kind, alpha in ALPHAS.items()) + ")", type=float)
+    choice("distillation_temperature", "both models' logits are divided by it", type=float)
+    choice("beta", "of the divergence: 0 forward KL, 1 reverse KL, between them Jensen-Shannon", type=float)
+    choice("student_share", "lambda: of on_policy's batches, those with the student's answers", type=float)
+    choice("text", "a corpus to learn the language from, before the answers")
+    choice("text_share", "of the steps, those that go to it (default: 0.7; 0 if the student is a checkpoint)",
+           type=float)
+    parser.checkpointed |= CHOICES
+    return parser
+
+
+def fill_in(args):
+    """Say what the flags leave open: who teaches whom, and how. Raises UserError for what can't be meant."""
+    name = args.load_model or str(ensure_sft())
+    loaded = None if is_pretrained(name) else checkpoint.load(name, "gpt", "adapters")
+    going_on = loaded and loaded["run"].get("method") == "distilled" and not loaded["progress"]["finished"]
+    run = loaded["run"] if going_on else {}
+    for choice, default in CHOICES.items():
+        setattr(args, choice, args.typed.get(choice, run.get(choice, default)))
+    args.teacher, args.student = (run["teacher"], name) if going_on else (name, args.student)
+    if args.teacher_share is None:
+        args.teacher_share = ALPHAS[args.kind]
+    if args.text_share is None:
+        args.text_share = 0.7 if args.student in NEW else 0.0
+    shares = "teacher_share", "beta", "student_share"
+    for name, wrong, cure in (
+        *((name, not 0 <= getattr(args, name) <= 1, "at least 0 and at most 1") for name in shares),
+        ("teacher_share", args.kind == "on_policy" and args.teacher_share < 1, "1: the student's answers are no truth"),
+        ("distillation_temperature", not 0 < args.distillation_temperature < math.inf, "more than 0"),
+        ("text_share", not 0 <= args.text_share < 1, "at least 0 and less than 1"),
+        ("ngram_rows", args.ngram_rows is not None and args.ngram_rows < 1, "at least 1"),
+    ):
+        if wrong:
+            raise UserError(f"{name} {getattr(args, name)} must be {cure}")
+
+
+def train_command(args):
+    """Train as the flags say; returns the history, or None after Ctrl-C."""
+    fill_in(args)
+    teacher, tokenizer, _ = open_model(args.teacher)
+    start = begin_student(args, teacher, tokenizer)
+    student, sizes = start.model, (args.batch_size, args.block_size)
+    for model in (teacher, student):
+        if args.block_size > model.config.block_size:
+            stretch(model, args.block_size)
+        model.to(student.head_weight.device)
+    if student.config.ngram_longest and not start.peft:  # answers alone are too few for it, as in fine_tuning.begin
+        student.ngram_embedding.requires_grad_(args.text_share > 0)
+    share = student.parameter_count() / teacher.parameter_count()
+    print(f"{share:.1%} of the {teacher.parameter_count():,} parameters of its teacher, {args.teacher}")
+
+    train, held_out = (examples(conversations(args.data, split), tokenizer, args.block_size, f"{args.data}, {split},")
+                       for split in ("train", "validation"))
+    first = round(args.text_share * args.steps)
+    if first:
+        text, *_ = open_tokens(ensure_tokens(args.text, bare(tokenizer)))
+        check_length(args, text)
+        text = shuffled_batches(text, *sizes, args.seed)
+    answers = packed_batches(train, *sizes, args.seed)
+    writer, temperature, written_share = {"logits": (None, 0, 0), "sequence": (teacher, 0, 1),
+                                          "on_policy": (student, 1, args.student_share)}[args.kind]
+    ends = tokenizer.end_of_text, *tokenizer.end_tokens
+    written = written_batches(train, writer, ends, *sizes, args.seed, temperature)
+
+    def batch(step):
+        if step < first:
+            return text(step)
+        by_hand = np.random.default_rng((args.seed, step, 1)).random() >= written_share
+        return (answers if by_hand else written)(step - first)
+
+    def validate(model=student, most=200):
+        return answer_loss(model, held_out[:most], *sizes, start.dtype)
+
+    floor = unigram_loss(train, held_out, tokenizer.vocab_size)
+    trained = Distilled(student, teacher, args.teacher_share, args.distillation_temperature, args.beta)
+    run = {name: getattr(args, name) for name in ("teacher", *CHOICES) if name != "student"}
+    history = fine_tune(start, args, "distilled", batch, validate, trained, known=("unigrams' loss", floor), run=run)
+    if history is not None:
+        ours, best = (validate(model, most=None) for model in (student, teacher))
+        print(f"loss of all held-out answers: unigrams {floor:.3f}, student {ours:.3f}, teacher {best:.3f}; the student"
+              f" keeps {(floor - ours) / (floor - best):.1%} of what its teacher knows more than unigrams")
+    return history
+
+
+def main():
+    if train_command(arguments().parse()) is None:
+        sys.exit(130)
+
+
+if __name__ == "__main__":
+    flags.run(main)
