@@ -135,6 +135,48 @@ MUTANTS = {
         "return fitting[0][1] if fitting else True",
         "01_tokenizer/tests/test_web_page.py",
     ),
+    "the end of an answer not learned": (
+        "04_training/chat_template.py",
+        "[at <= last for at in range(len(answer))]",
+        "[at < last for at in range(len(answer))]",
+        "04_training/tests/test_chat_template.py",
+    ),
+    "packed examples that see each other": (
+        "04_training/packing.py",
+        "(number[:, :, None] == number[:, None, :])[:, None]",
+        "(number[:, :, None] >= number[:, None, :])[:, None]",
+        "04_training/tests/test_packing.py",
+    ),
+    "IPO of sums, not of means": (
+        "04_training/dpo.py",
+        'return (said - reference) / length if self.kind == "ipo" else said - reference',
+        "return said - reference",
+        "04_training/tests/test_dpo.py",
+    ),
+    "rewards read behind the end": (
+        "04_training/reward.py",
+        "ends[row, len(answer) - 1] = answer[-1]",
+        "ends[row, -1] = answer[-1]",
+        "04_training/tests/test_reward.py",
+    ),
+    "advantages without lambda": (
+        "04_training/ppo.py",
+        "gamma * smoothing * after",
+        "gamma * after",
+        "04_training/tests/test_ppo.py",
+    ),
+    "distilled by T, not by its square": (
+        "04_training/distill.py",
+        "temperature**2 * divergence",
+        "temperature * divergence",
+        "04_training/tests/test_distill.py",
+    ),
+    "a LoRA that begins at random": (
+        "04_training/lora.py",
+        "self.B = nn.Parameter(torch.zeros(out_size, peft.rank, device=device))",
+        "self.B = nn.Parameter(torch.randn(out_size, peft.rank, device=device))",
+        "04_training/tests/test_lora.py",
+    ),
 }
 
 

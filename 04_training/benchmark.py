@@ -20,6 +20,7 @@ from torch import nn
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "checkpoints"))
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "03_gpt"))
 import flags
+import further_speed
 import measure
 import records
 import trainer
@@ -181,7 +182,7 @@ def optimizer_rows(rounds):
 
 
 PARTS = {"original": original_rows, "memory": memory_rows, "wide": wide_rows, "records": record_rows,
-         "ngrams": ngram_rows, "optimizers": optimizer_rows}
+         "ngrams": ngram_rows, "optimizers": optimizer_rows, "further": further_speed.rows}
 
 
 def part_of(found):

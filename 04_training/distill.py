@@ -10,7 +10,6 @@ Shapes: B rows, T tokens, N of them counted, V = vocabulary size.
 
 import math
 import sys
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -26,26 +25,20 @@ import checkpoint
 import flags
 from batches import shuffled_batches
 from chat_data import conversations
-from fine_tuning import Start, begin, fine_tune, fine_tuning_flags, open_model, stretch
+from fine_tuning import fine_tune, fine_tuning_flags, open_model, stretch
 from flags import UserError
-from gpt import GPT
 from linear_cross_entropy import CHUNK_BYTES
-from lm_model import check_length, placed
+from lm_model import check_length
 from packing import fill_rows, packed, packed_batches
 from prepare import ensure_tokens, open_tokens
 from pretrained import is_pretrained
 from sampling import Sampling, complete
 from sft import answer_loss, ensure_sft, examples
-from tokenizer import from_state
+from students import NEW, NUMBERS, REAL_NUMBERS, SIZES, bare, begin_student
 
-NUMBERS = {"batch_size": 16, "block_size": 128, "learning_rate": 1e-3, "steps": 400, "dropout": 0.0}
-REAL_NUMBERS = {"batch_size": 4, "block_size": 256, "learning_rate": 5e-4, "steps": 60}
-SIZES = {"embedding_size": "the teacher's, or half of it if untrained", "head_count": "the teacher's",
-         "layer_count": "half of the teacher's, or as many of them as fit if untrained"}
 ALPHAS = {"logits": 0.5, "sequence": 0.0, "on_policy": 1.0}
 CHOICES = {"student": "layers", "ngram_rows": None, "kind": "logits", "teacher_share": None, "beta": 0.0,
            "distillation_temperature": 1.0, "student_share": 0.5, "text": "pydocs", "text_share": None}
-NEW = "layers", "untrained"
 LONGEST = 64  # tokens of an answer that teacher or student write
 
 
@@ -109,81 +102,6 @@ class Distilled(nn.Module):
         return None, total / max(1, len(targets)) + sum(block.feed_forward.balance_loss for block in experts)
 
 
-def quarter(teacher, typed):
-    """The config of a student with a quarter of a teacher's parameters, as far as it is not typed.
-
-    Half as wide, and with as many of its blocks as fit; n-grams, if they have vectors, get the rows that are left.
-    """
-    whole, C = teacher.config, typed["embedding_size"]
-    scaled = {name: size * C // whole.embedding_size for name, size in vars(whole).items()
-              if size and name.endswith("_size") and name not in ("vocab_size", "block_size")}
-    config = replace(whole, **scaled, head_count=typed["head_count"], ngram_rows=0)
-
-    def size(layer_count):
-        with torch.device("meta"):
-            return GPT(replace(config, layer_count=layer_count)).parameter_count()
-
-    room = teacher.parameter_count() // 4
-    layers = typed.get("layer_count", max(1, min(whole.layer_count, (room - size(0)) // (size(1) - size(0)))))
-    rows = (room - size(layers)) // max(1, (whole.ngram_longest - 1) * C)
-    return replace(config, layer_count=layers, ngram_rows=typed.get("ngram_rows", max(1, rows)))
-
-
-def from_layers(teacher, typed, dropout):
-    """A student as wide as its teacher, of every k-th of its blocks and an eighth of its rows for n-grams.
-
-    Sanh et al. 2019, "DistilBERT", section 3, keep every second block. A row is the mean of those that fall on it.
-    """
-    whole = teacher.config
-    count = typed.get("layer_count", max(1, whole.layer_count // 2))
-    rows = typed.get("ngram_rows", max(1, whole.ngram_rows // 8))
-    same = all(typed[name] == getattr(whole, name) for name in ("embedding_size", "head_count"))
-    if not same or count > whole.layer_count or whole.ngram_rows % rows:
-        raise UserError(f"--student layers has embedding_size {whole.embedding_size} and head_count {whole.head_count},"
-                        f" at most layer_count {whole.layer_count}, and ngram_rows that divide {whole.ngram_rows}:"
-                        " give no others")
-    student = GPT(replace(whole, layer_count=count, ngram_rows=rows, dropout=dropout))
-    state = {name: w for name, w in teacher.state_dict().items() if not name.startswith("blocks.")}
-    if whole.ngram_longest:
-        table = state["ngram_embedding.table.weight"].view(whole.ngram_longest - 1, -1, rows, whole.embedding_size)
-        state["ngram_embedding.table.weight"] = table.mean(1).flatten(0, 1)  # (h mod R) mod r = h mod r
-    student.load_state_dict(state, strict=False)
-    for i, block in enumerate(student.blocks):
-        block.load_state_dict(teacher.blocks[i * whole.layer_count // count].state_dict())
-    return student
-
-
-def begin_student(args, teacher, tokenizer):
-    """Where the student begins, as fine_tuning.begin has it; numbers that the flags leave open are filled in."""
-    typed = {name: args.typed[name] for name in ("ngram_rows", *SIZES) if name in args.typed}
-    for name in SIZES:
-        delattr(args, name)
-    if args.student not in NEW:
-        args.load_model = args.student
-        start = begin(args, "distilled", NUMBERS, REAL_NUMBERS, None)
-        for name, value in typed.items():
-            if (own := getattr(start.model.config, name)) != value:
-                raise UserError(f"{name} {value} contradicts {args.student}, which has {own}: leave it out")
-        if bare(start.tokenizer).state() != bare(tokenizer).state():
-            raise UserError(f"{args.student} has another vocabulary than its teacher {args.teacher}: give a student"
-                            " with the same, or leave out --student for a new one")
-        return start
-    if args.peft:
-        raise UserError(f"--{args.peft} adds to a model that knows something: name one with --student, or leave it out")
-    whole, args.load_model = teacher.config, "untrained"
-    width = whole.embedding_size // 2 if args.student == "untrained" else whole.embedding_size
-    typed = {"embedding_size": width, "head_count": whole.head_count} | typed
-    for name, value in (NUMBERS | (REAL_NUMBERS if is_pretrained(args.teacher) else {}) | typed).items():
-        setattr(args, name, args.typed.get(name, value))
-    flags.check_numbers(args)
-    _, save = flags.checkpoint_paths(args, flags.CHECKPOINTS / "04_distilled.pt")
-    torch.manual_seed(args.seed)
-    model = from_layers(teacher, typed, args.dropout) if args.student == "layers" else GPT(
-        replace(quarter(teacher, typed), dropout=args.dropout))
-    model, dtype = placed(model, args)
-    return Start(model, tokenizer, dtype, None, None, None, None, save)
-
-
 def written_batches(found, writer, ends, batch_size, block_size, seed, temperature):
     """step -> a packed batch of what `writer`, with the weights that it has by then, answers to some questions."""
     def batch(step):
@@ -206,11 +124,6 @@ def unigram_loss(train, held_out, vocab_size):
                       for found in (train, held_out))
     counts = np.bincount(learned, minlength=vocab_size) + 1
     return float(-np.log(counts / counts.sum())[asked].mean())
-
-
-def bare(tokenizer):
-    """The tokenizer without a chat template: to compare vocabularies, and for texts that were prepared before."""
-    return from_state({name: part for name, part in tokenizer.state().items() if name != "chat_template"})
 
 
 def arguments():
@@ -306,7 +219,8 @@ def train_command(args):
     floor = unigram_loss(train, held_out, tokenizer.vocab_size)
     trained = Distilled(student, teacher, args.teacher_share, args.distillation_temperature, args.beta)
     run = {name: getattr(args, name) for name in ("teacher", *CHOICES) if name != "student"}
-    history = fine_tune(start, args, "distilled", batch, validate, trained, known=("unigrams' loss", floor), run=run)
+    history = fine_tune(start, args, "distilled", batch, validate, trained, known=("unigrams' loss", floor), run=run,
+                        table_rate=0.16 if args.student == "untrained" else 0.03)  # what a table knows is worth keeping
     if history is not None:
         ours, best = (validate(model, most=None) for model in (student, teacher))
         print(f"loss of all held-out answers: unigrams {floor:.3f}, student {ours:.3f}, teacher {best:.3f}; the student"

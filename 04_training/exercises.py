@@ -1,4 +1,4 @@
-"""Check your answers to the exercises of README.md: functions in a file of your own.
+"""Check your answers to the exercises of README.md and FURTHER.md: functions in a file of your own.
 
     python 04_training/exercises.py my_answers.py
 """
@@ -13,8 +13,11 @@ import torch
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "checkpoints"))
 import flags
 from answers import grade
+from dpo import preference_loss
+from lora import LoRALinear, Peft
 from ngram import Ngram
 from optimizers import orthogonalise
+from ppo import advantages
 from schedules import cosine
 
 
@@ -59,6 +62,29 @@ def check_newton_schulz(newton_schulz):
         x = torch.randn(shape, dtype=torch.float64)
         if not torch.allclose(newton_schulz(x), orthogonalise(x), atol=1e-9):
             return f"for {x.tolist()} it is {orthogonalise(x).tolist()}"
+
+
+def check_dpo_loss(dpo_loss):
+    numbers = [-12.0, -15.0, -13.0, -14.5]  # of policy and reference, chosen and rejected each
+    expected = preference_loss("dpo", torch.tensor(numbers[0] - numbers[2] - (numbers[1] - numbers[3])), 0.1).item()
+    if not math.isclose(found := float(dpo_loss(*numbers, 0.1)), expected, rel_tol=1e-5):
+        return f"of log-probabilities {numbers} and beta 0.1 it is {expected:.5f}, not {found:.5f}"
+
+
+def check_gae(gae):
+    rewards, values = [0.0, 0.0, 1.0], [0.5, 0.4, 0.6]
+    expected = advantages(torch.tensor([rewards]), torch.tensor([values]), 1.0, 0.95)[0]
+    found = torch.as_tensor(gae(rewards, values, 1.0, 0.95))
+    if found.shape != (3,) or not torch.allclose(found.float(), expected, atol=1e-6):
+        return f"of rewards {rewards} and values {values} it is {expected.tolist()}, not {found.tolist()}"
+
+
+def check_merged(merged):
+    layer = LoRALinear(torch.nn.Linear(5, 3), Peft("lora", rank=2, alpha=6.0))
+    torch.nn.init.normal_(layer.B)
+    found = merged(layer.linear.weight.detach(), layer.A.detach(), layer.B.detach(), 6.0)
+    if found.shape != (3, 5) or not torch.allclose(found, layer.weight, atol=1e-6):
+        return "W (3, 5), A (2, 5), B (3, 2), alpha 6: it must be W + alpha / rank B A"
 
 
 CHECKS = {name.removeprefix("check_"): check for name, check in list(globals().items()) if name.startswith("check_")}

@@ -20,7 +20,6 @@ import flags
 import measure
 from blocks import make_rotary
 from chat_template import teach_to_talk
-from distributed import share_gradients
 from flags import UserError, shown
 from gpt import GPT, GPTConfig
 from lm_model import placed
@@ -185,7 +184,7 @@ def begin(args, method, numbers, real_numbers, ensure):
 
 
 def fine_tune(start, args, method, batch, validate, trained=None, beside=None, known=None, weight_decay=0.0,
-              schedule="cosine", run=None, **settings):
+              schedule="cosine", table_rate=0.16, run=None, **settings):
     """Train with `trained`, the model in whatever gives its loss, and keep what moved; returns the history, or None.
 
     `run` has what else must be equal for an unfinished run to go on; for the rest see `training_run.train_and_keep`.
@@ -201,11 +200,11 @@ def fine_tune(start, args, method, batch, validate, trained=None, beside=None, k
             base = os.path.relpath(base, start.save.parent)
         beside |= {"model": lambda: added_state(model), "peft": lambda: asdict(start.peft), "base": lambda: base,
                    "base_mark": lambda: mark(model)}
-    optimizer = make_optimizer(trained, "adamw", args.learning_rate, weight_decay, betas=(0.9, 0.999))
+    optimizer = make_optimizer(trained, "adamw", args.learning_rate, weight_decay, (0.9, 0.999), table_rate=table_rate)
     history = train_and_keep(
         kind, model, start.tokenizer, optimizer, batch, SCHEDULES[schedule](args.learning_rate, args.steps, 0.05),
         validate, run, f"{method}: {args.data}", start.loaded, start.load, start.save, start.dtype,
-        share_gradients(trained), beside=beside, known=known, **settings)
+        trained, beside=beside, known=known, **settings)
     if history is None:
         return None
     seconds = history[-1]["seconds"]

@@ -9,6 +9,7 @@ import distill
 import flags
 import numpy as np
 import pytest
+import students
 import torch
 import torch.nn.functional as F
 from char_tokenizer import CharTokenizer
@@ -184,9 +185,9 @@ def test_a_student_of_all_layers_and_rows_is_the_teacher_and_of_fewer_has_every_
     teacher = make(1, layers=4, ngram_longest=3, ngram_rows=48, tied_head=False).eval()
     torch.nn.init.normal_(teacher.ngram_embedding.table.weight)
     own, ids = {"embedding_size": 32, "head_count": 4}, torch.randint(64, (2, 20))
-    whole = distill.from_layers(teacher, own | {"layer_count": 4, "ngram_rows": 48}, 0.0).eval()
+    whole = students.from_layers(teacher, own | {"layer_count": 4, "ngram_rows": 48}, 0.0).eval()
     assert torch.equal(whole(ids)[0], teacher(ids)[0])
-    half = distill.from_layers(teacher, own, 0.0)
+    half = students.from_layers(teacher, own, 0.0)
     for i, block in enumerate(half.blocks):
         for name, w in block.state_dict().items():
             assert torch.equal(w, teacher.blocks[2 * i].state_dict()[name])
@@ -203,11 +204,11 @@ def test_a_student_of_all_layers_and_rows_is_the_teacher_and_of_fewer_has_every_
 @pytest.mark.parametrize("parts", [{"ngram_longest": 4, "ngram_rows": 3000, "tied_head": False}, {}])
 def test_a_new_student_has_a_quarter_of_the_parameters(parts):
     teacher = make(1, 128, 8, 512, **parts)
-    config = distill.quarter(teacher, {"embedding_size": 64, "head_count": 4})
+    config = students.quarter(teacher, {"embedding_size": 64, "head_count": 4})
     assert config.embedding_size == 64 and config.vocab_size == 512
     share = GPT(config).parameter_count() / teacher.parameter_count()
     assert (0.249 if parts else 0.2) < share <= 0.25
-    config = distill.quarter(teacher, {"embedding_size": 32, "head_count": 2, "layer_count": 3, "ngram_rows": 7})
+    config = students.quarter(teacher, {"embedding_size": 32, "head_count": 2, "layer_count": 3, "ngram_rows": 7})
     assert (config.embedding_size, config.head_count, config.layer_count, config.ngram_rows) == (32, 2, 3, 7)
 
 

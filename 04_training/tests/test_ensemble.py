@@ -1,0 +1,23 @@
+"""The average of several models."""
+
+import ensemble
+import numpy as np
+import pytest
+import torch
+import trainer
+from for_tests import refuse
+from gpt import FAMILIES, GPT, GPTConfig
+
+
+@pytest.mark.parametrize("length", [2, 9, 100, 131])
+def test_probabilities_are_those_whose_loss_evaluate_gives(length):
+    torch.manual_seed(0)
+    model = GPT(GPTConfig(20, 16, 8, 2, 1, **FAMILIES["llama"])).train()
+    tokens = np.random.default_rng(0).integers(20, size=length).astype(np.uint16)
+    said = ensemble.probabilities(model, torch.float32, tokens, rows=3)
+    assert said.shape == (length - 1,)
+    assert -said.log().mean().item() == pytest.approx(trainer.evaluate(model, tokens, 3, 8), rel=1e-5)
+
+
+def test_no_models_are_refused():
+    assert "models 0 must be at least 1" in refuse("04_training/ensemble.py", "--models", 0)
