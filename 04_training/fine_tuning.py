@@ -26,7 +26,7 @@ from lm_model import placed
 from lora import Peft, added_state, attach, chosen_peft, describe, load_added, merge_into, peft_flags
 from optimizers import make_optimizer
 from pretrained import is_pretrained, load_pretrained
-from schedules import SCHEDULES
+from schedules import cosine
 from tokenizer import Tokenizer, from_state
 from training_run import train_and_keep
 
@@ -106,6 +106,8 @@ def with_added(loaded, path):
                         " train anew")
     attach(model, Peft(**loaded["peft"]))
     load_added(model, loaded["model"])
+    if loaded["config"]["block_size"] > model.config.block_size:
+        stretch(model, loaded["config"]["block_size"])
     return model
 
 
@@ -183,8 +185,8 @@ def begin(args, method, numbers, real_numbers, ensure):
     return Start(model, tokenizer, dtype, peft, base and str(base), loaded if going_on else None, load, save)
 
 
-def fine_tune(start, args, method, batch, validate, trained=None, beside=None, known=None, weight_decay=0.0,
-              schedule="cosine", table_rate=0.16, run=None, **settings):
+def fine_tune(start, args, method, batch, validate, trained=None, beside=None, known=None, table_rate=0.16, run=None,
+              **settings):
     """Train with `trained`, the model in whatever gives its loss, and keep what moved; returns the history, or None.
 
     `run` has what else must be equal for an unfinished run to go on; for the rest see `training_run.train_and_keep`.
@@ -200,11 +202,11 @@ def fine_tune(start, args, method, batch, validate, trained=None, beside=None, k
             base = os.path.relpath(base, start.save.parent)
         beside |= {"model": lambda: added_state(model), "peft": lambda: asdict(start.peft), "base": lambda: base,
                    "base_mark": lambda: mark(model)}
-    optimizer = make_optimizer(trained, "adamw", args.learning_rate, weight_decay, (0.9, 0.999), table_rate=table_rate)
+    optimizer = make_optimizer(trained, "adamw", args.learning_rate, 0.0, (0.9, 0.999), table_rate=table_rate)
     history = train_and_keep(
-        kind, model, start.tokenizer, optimizer, batch, SCHEDULES[schedule](args.learning_rate, args.steps, 0.05),
-        validate, run, f"{method}: {args.data}", start.loaded, start.load, start.save, start.dtype,
-        trained, beside=beside, known=known, **settings)
+        kind, model, start.tokenizer, optimizer, batch, cosine(args.learning_rate, args.steps, 0.05), validate, run,
+        f"{method}: {args.data}", start.loaded, start.load, start.save, start.dtype, trained, beside=beside,
+        known=known, **settings)
     if history is None:
         return None
     seconds = history[-1]["seconds"]

@@ -57,13 +57,15 @@ def arguments():
     parser = flags.Parser("Let a model answer, judge that, and make good answers likelier.")
     fine_tuning_flags(parser, "ppo", "docs", NUMBERS, REAL_NUMBERS, "what 04_training/sft.py made")
     group = parser.add_argument_group("reinforcement learning")
-    group.add_argument("--reward", default="judge", metavar="PATH",
-                       help="a reward model (04_training/reward.py), or 'judge', which knows the answers of docs")
+    group.add_argument("--reward", metavar="PATH",
+                       help="a reward model (04_training/reward.py), or 'judge', which knows the answers of docs"
+                            " (default: judge)")
     group.add_argument("--reward_at", choices=["end", "every"],
                        help="all at an answer's end, or at every token what it adds, which is slow with a reward model"
                             " (default: every for the judge, else end)")
     for name, (default, _, _, meaning) in SETTINGS.items():
-        group.add_argument(f"--{name}", type=type(default), default=default, help=meaning)
+        group.add_argument(f"--{name}", type=type(default), help=f"{meaning} (default: {default})")
+    parser.checkpointed |= {"reward": "judge", "reward_at": None} | {name: each[0] for name, each in SETTINGS.items()}
     return parser
 
 

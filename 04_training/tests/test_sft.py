@@ -143,3 +143,11 @@ def test_answers_do_not_depend_on_what_else_is_asked(trained):
     together = judge.answers(model, tokenizer, asked, torch.float32)
     assert together[:2] == [("a tree.", True), ("a colour.", True)]
     assert together == [judge.answers(model, tokenizer, [question], torch.float32)[0] for question in asked]
+
+
+def test_adapters_of_a_model_that_reads_longer_texts_than_before(talks, base, tmp_path):
+    saved = tmp_path / "long.pt"
+    succeed(SFT, "-l", base, "-d", talks, "-s", saved, "--lora", 4, 300, 1e-2, 5)
+    model, tokenizer, _ = open_model(saved)
+    assert model.config.block_size == 300
+    assert model(torch.randint(tokenizer.vocab_size, (1, 300)))[0].shape[1] == 300
