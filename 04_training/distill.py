@@ -26,7 +26,7 @@ import flags
 from batches import shuffled_batches
 from chat_data import conversations
 from fine_tuning import fine_tune, fine_tuning_flags, open_model, stretch
-from flags import UserError
+from flags import UserError, shown
 from linear_cross_entropy import CHUNK_BYTES
 from lm_model import check_length
 from packing import fill_rows, packed, packed_batches
@@ -192,7 +192,7 @@ def train_command(args):
     if student.config.ngram_longest and not start.peft:  # answers alone are too few for it, as in fine_tuning.begin
         student.ngram_embedding.requires_grad_(args.text_share > 0)
     share = student.parameter_count() / teacher.parameter_count()
-    print(f"{share:.1%} of the {teacher.parameter_count():,} parameters of its teacher, {args.teacher}")
+    print(f"{share:.1%} of the {teacher.parameter_count():,} parameters of its teacher, {shown(args.teacher)}")
 
     train, held_out = (examples(conversations(args.data, split), tokenizer, args.block_size, f"{args.data}, {split},")
                        for split in ("train", "validation"))

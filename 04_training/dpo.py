@@ -27,7 +27,7 @@ from sampling import evaluating
 from sft import ensure_sft
 from trainer import autocast
 
-NUMBERS = {"batch_size": 16, "block_size": 256, "learning_rate": 2e-4, "steps": 150}
+NUMBERS = {"batch_size": 16, "block_size": 256, "learning_rate": 5e-5, "steps": 150}
 REAL_NUMBERS = {"batch_size": 4, "learning_rate": 5e-5, "steps": 60}
 MICRO_BATCH = 2048  # tokens whose activations are held at a time
 BETAS = {"dpo": 0.1, "ipo": 0.1, "simpo": 2.0}

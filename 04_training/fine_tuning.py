@@ -149,7 +149,9 @@ def begin(args, method, numbers, real_numbers, ensure):
     peft = chosen_peft(args)
     loaded = None if real else checkpoint.load(name, "gpt", "adapters")
     going_on = bool(loaded) and loaded["run"].get("method") == method and not loaded["progress"]["finished"]
-    for flag, value in ((numbers | real_numbers if real else numbers) | (loaded["run"] if going_on else {})).items():
+    args.real_weights = real or bool(loaded) and loaded["run"].get("real_weights", False)  # or trained from them
+    defaults = numbers | real_numbers if args.real_weights else numbers
+    for flag, value in (defaults | (loaded["run"] if going_on else {})).items():
         setattr(args, flag, args.typed.get(flag, value))
     flags.check_numbers(args)
 
@@ -192,8 +194,8 @@ def fine_tune(start, args, method, batch, validate, trained=None, beside=None, k
     `run` has what else must be equal for an unfinished run to go on; for the rest see `training_run.train_and_keep`.
     """
     model, trained = start.model, start.model if trained is None else trained
-    kept = ("data", "batch_size", "block_size", "learning_rate", "steps", "seed", *({"dropout"} & vars(args).keys()))
-    run = {"method": method, **{name: getattr(args, name) for name in kept}, **(run or {})}
+    kept = {"data", "batch_size", "block_size", "learning_rate", "steps", "dropout", "seed", "real_weights"}
+    run = {"method": method, **{name: vars(args)[name] for name in kept & vars(args).keys()}, **(run or {})}
     kind, beside = "gpt", dict(beside or {})
     if start.peft:
         kind = "adapters"
