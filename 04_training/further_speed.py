@@ -7,6 +7,7 @@ from pathlib import Path
 import torch
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "checkpoints"))
+sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "01_tokenizer"))
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "03_gpt"))
 import flags
 import measure
