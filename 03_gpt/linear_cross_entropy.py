@@ -61,6 +61,6 @@ def linear_cross_entropy(hidden, weight, targets):
     """
     hidden, targets = hidden.reshape(-1, hidden.shape[-1]), targets.reshape(-1)
     counted = targets != -100
-    if not counted.all():  # no logits of what is not asked for
+    if type(targets) is torch.Tensor and not counted.all():  # no logits of what is not asked for; fakes can't tell
         hidden, targets = hidden[counted], targets[counted]
     return LinearCrossEntropy.apply(hidden, weight, targets)

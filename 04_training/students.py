@@ -97,7 +97,8 @@ def begin_student(args, teacher, tokenizer):
     whole, args.load_model = teacher.config, "untrained"
     width = whole.embedding_size // 2 if args.student == "untrained" else whole.embedding_size
     typed = {"embedding_size": width, "head_count": whole.head_count} | typed
-    for name, value in (NUMBERS | (REAL_NUMBERS if is_pretrained(args.teacher) else {}) | typed).items():
+    args.real_weights = is_pretrained(args.teacher)
+    for name, value in (NUMBERS | (REAL_NUMBERS if args.real_weights else {}) | typed).items():
         setattr(args, name, args.typed.get(name, value))
     flags.check_numbers(args)
     _, save = flags.checkpoint_paths(args, flags.CHECKPOINTS / "04_distilled.pt")
