@@ -160,7 +160,7 @@ MUTANTS = {
         "04_training/tests/test_reward.py",
     ),
     "advantages without lambda": (
-        "04_training/ppo.py",
+        "04_training/rollouts.py",
         "gamma * smoothing * after",
         "gamma * after",
         "04_training/tests/test_ppo.py",

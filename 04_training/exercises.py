@@ -17,7 +17,7 @@ from dpo import preference_loss
 from lora import LoRALinear, Peft
 from ngram import Ngram
 from optimizers import orthogonalise
-from ppo import advantages
+from rollouts import advantages
 from schedules import cosine
 
 

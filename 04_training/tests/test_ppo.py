@@ -9,9 +9,10 @@ import docs_task
 import ppo
 import pytest
 import reward
+import rollouts
 import torch
 import trainer
-from chat_template import teach_to_talk
+from chat_template import prompt_tokens, teach_to_talk
 from flags import UserError
 from for_tests import refuse, succeed
 from gpt import FAMILIES, GPT, GPTConfig
@@ -29,8 +30,8 @@ def tiny(seed=0, **parts):
 
 
 def asked(*texts):
-    return [ppo.Question([{"role": "user", "content": text}],
-                         ppo.prompt_tokens([{"role": "user", "content": text}], TOKENIZER), None) for text in texts]
+    return [rollouts.Question([{"role": "user", "content": text}],
+                         prompt_tokens([{"role": "user", "content": text}], TOKENIZER), None) for text in texts]
 
 
 QUESTIONS = asked("a?", "bb b?", "c c c c?", "d?", "ee?", "f f?", "gg g g g?", "h?")
@@ -40,7 +41,7 @@ def rollouts_of(model, score, *words, reference=None):
     args = ppo.arguments().parse(["--rollout", "8", "--max_new_tokens", "8", "--reward_at", "end", *map(str, words)])
     args.batch_size, args.seed = args.typed.get("batch_size", 4), 1337
     policy = ppo.PPO(model, args.clip, args.entropy_weight)
-    return ppo.Rollouts(policy, reference or tiny().eval(), TOKENIZER, QUESTIONS, score, args, torch.float32)
+    return rollouts.Rollouts(policy, reference or tiny().eval(), TOKENIZER, QUESTIONS, score, args, torch.float32)
 
 
 def no_score(questions, texts):
@@ -51,7 +52,7 @@ def no_score(questions, texts):
 
 
 def test_advantages_of_the_known_example():
-    found = ppo.advantages(torch.tensor([[0.0, 0.0, 1.0]]), torch.tensor([[0.5, 0.4, 0.6]]), 1.0, 0.95)
+    found = rollouts.advantages(torch.tensor([[0.0, 0.0, 1.0]]), torch.tensor([[0.5, 0.4, 0.6]]), 1.0, 0.95)
     assert torch.allclose(found, torch.tensor([[0.451, 0.58, 0.4]]), atol=1e-6)
 
 
@@ -61,7 +62,7 @@ def test_advantages_are_the_sum_of_equation_16(gamma, smoothing):
     rewards, values = torch.zeros(2, 2, 9)
     rewards[0, 2:8], values[0, 2:8] = torch.randn(2, 6)  # between a question and padding
     rewards[1, 0:3], values[1, 0:3] = torch.randn(2, 3)
-    found = ppo.advantages(rewards, values, gamma, smoothing)
+    found = rollouts.advantages(rewards, values, gamma, smoothing)
     for row, first, last in ((0, 2, 8), (1, 0, 3)):
         r, v = rewards[row, first:last].tolist(), [*values[row, first:last].tolist(), 0.0]
         deltas = [r[t] + gamma * v[t + 1] - v[t] for t in range(len(r))]
@@ -76,12 +77,12 @@ def test_advantages_are_the_sum_of_equation_16(gamma, smoothing):
 def test_whitening_is_of_what_counts():
     torch.manual_seed(0)
     x, mask = 3 + 5 * torch.randn(4, 9), torch.rand(4, 9) < 0.5
-    white = ppo.whitened(x, mask)
+    white = rollouts.whitened(x, mask)
     assert white[mask].mean().item() == pytest.approx(0, abs=1e-6)
     assert white[mask].var(correction=0).item() == pytest.approx(1, abs=1e-5)
     assert white[~mask].abs().sum() == 0
     other = torch.where(mask, x, 1e6)
-    assert torch.equal(ppo.whitened(other, mask), white), "padding was counted"
+    assert torch.equal(rollouts.whitened(other, mask), white), "padding was counted"
 
 
 def batch_of(policy, advantage, shift=0.0, returns=0.0, old_values=0.0):
@@ -167,11 +168,11 @@ def test_no_dropout_of_any_kind_while_training():
 
 def test_a_rollout_is_what_the_model_said(monkeypatch):
     """Log-probabilities are those of sampling, token by token, in float32; the rest of a row counts nothing."""
-    said, complete = [], ppo.complete
-    monkeypatch.setattr(ppo, "complete", lambda *args, **more: said.append(complete(*args, **more)) or said[-1])
-    rollouts = rollouts_of(tiny(seed=2), no_score)
-    rollouts.state = rollouts.roll_out(5)
-    ids, targets, old, values, _, _ = rollouts.state["parts"]
+    said, complete = [], rollouts.complete
+    monkeypatch.setattr(rollouts, "complete", lambda *args, **more: said.append(complete(*args, **more)) or said[-1])
+    drawn = rollouts_of(tiny(seed=2), no_score)
+    drawn.state = drawn.roll_out(5)
+    ids, targets, old, values, _, _ = drawn.state["parts"]
     for row, answer in enumerate(said[0]):
         counted = targets[row] != -100
         assert targets[row][counted].tolist() == answer.ids
@@ -180,16 +181,16 @@ def test_a_rollout_is_what_the_model_said(monkeypatch):
         first = counted.nonzero()[0].item()
         assert any(ids[row, : first + 1].tolist() == each.prompt for each in QUESTIONS), "a question is missing"
         assert torch.equal(ids[row, first + 1 : first + len(answer.ids)], targets[row, first:][: len(answer.ids) - 1])
-    assert sorted(i for part in rollouts.state["order"][:2] for i in part) == list(range(8))
+    assert sorted(i for part in drawn.state["order"][:2] for i in part) == list(range(8))
     again = rollouts_of(tiny(seed=2), no_score).roll_out(5)
-    assert all(map(torch.equal, again["parts"], rollouts.state["parts"])), "chance must hang on (seed, step) alone"
+    assert all(map(torch.equal, again["parts"], drawn.state["parts"])), "chance must hang on (seed, step) alone"
     other = rollouts_of(tiny(seed=2), no_score).roll_out(6)["parts"]
     assert other[0].shape != ids.shape or not torch.equal(other[0], ids)
 
 
-def returns_of(rollouts, step=0):
+def returns_of(drawn, step=0):
     """What each token was worth, with smoothing 1: the rewards from there on, whatever the values are."""
-    parts = rollouts.roll_out(step)["parts"]
+    parts = drawn.roll_out(step)["parts"]
     return parts[1] != -100, parts[5]
 
 
@@ -198,7 +199,7 @@ def test_a_reward_at_the_end_and_what_distance_costs():
     mask, returns = returns_of(plain)  # the reference is the policy: no distance
     ended = plain.roll_out(0)["parts"][1].eq(TOKENIZER.end_of_text).any(1)
     assert 0 < ended.sum() < 8, "the test needs answers of both sorts"
-    expected = torch.where(ended, 2.0, 2.0 - ppo.NO_END)
+    expected = torch.where(ended, 2.0, 2.0 - rollouts.NO_END)
     assert torch.allclose(returns[mask], expected[:, None].expand_as(mask)[mask], atol=1e-4)
 
     other = tiny(seed=3).eval()
@@ -208,13 +209,13 @@ def test_a_reward_at_the_end_and_what_distance_costs():
     logits, _ = other(ids)
     likely = -torch.nn.functional.cross_entropy(logits.transpose(1, 2), targets, ignore_index=-100, reduction="none")
     first = mask.float().argmax(1)[:, None]
-    whole = -0.5 * ((old - likely) * mask).sum(1) - ppo.NO_END * ~ended
+    whole = -0.5 * ((old - likely) * mask).sum(1) - rollouts.NO_END * ~ended
     assert torch.allclose(returns.gather(1, first)[:, 0], whole, atol=1e-4)
 
 
 def test_an_answer_that_got_what_all_get_teaches_nothing(monkeypatch):
     """With values of 0 at first, late tokens would look better than early ones, and answers would get short."""
-    monkeypatch.setattr(ppo, "NO_END", 0.0)
+    monkeypatch.setattr(rollouts, "NO_END", 0.0)
     parts = rollouts_of(tiny(), lambda questions, texts: [2.0] * len(texts), "--beta", 0).roll_out(0)["parts"]
     mask = parts[1] != -100
     assert torch.allclose(parts[3][mask], torch.tensor(2.0)) and torch.allclose(parts[5][mask], torch.tensor(2.0))
@@ -230,33 +231,33 @@ def test_rewards_at_every_token_add_up_to_the_whole():
     first = mask.float().argmax(1)[:, None]
     assert torch.allclose(at_end.gather(1, first), at_every.gather(1, first) + 0.5, atol=1e-5)
     question, ids = QUESTIONS[0], TOKENIZER.encode("bab")
-    assert every.steps_of_reward(question, (ids, "bab", False), 1.5 - ppo.NO_END) == [0, 1, -1]
+    assert every.steps_of_reward(question, (ids, "bab", False), 1.5 - rollouts.NO_END) == [0, 1, -1]
     assert ends.steps_of_reward(question, (ids, "bab", True), 1.5) == [0, 0, 1.5]
 
 
 def test_minibatches_are_rows_of_the_rollout_and_padding_changes_nothing():
-    rollouts = rollouts_of(tiny(), lambda questions, texts: [float(len(text)) for text in texts])
-    parts = rollouts.batch(0)
-    first = rollouts.state["parts"]
-    _, loss = rollouts.policy(*parts)
+    drawn = rollouts_of(tiny(), lambda questions, texts: [float(len(text)) for text in texts])
+    parts = drawn.batch(0)
+    first = drawn.state["parts"]
+    _, loss = drawn.policy(*parts)
     rows = [next(i for i in range(8) if torch.equal(part, first[2][i, : len(part)])) for part in parts[2]]
-    _, padded = rollouts.policy(*(part[rows] for part in first))
+    _, padded = drawn.policy(*(part[rows] for part in first))
     assert loss.item() == pytest.approx(padded.item(), abs=1e-5)
-    assert all(rollouts.batch(step)[0] is not None for step in (1, 2, 3)) and rollouts.state["parts"] is first
-    rollouts.batch(4)
-    assert rollouts.state["parts"] is not first, "2 epochs of 2 parts are 4 steps"
+    assert all(drawn.batch(step)[0] is not None for step in (1, 2, 3)) and drawn.state["parts"] is first
+    drawn.batch(4)
+    assert drawn.state["parts"] is not first, "2 epochs of 2 parts are 4 steps"
 
 
 def test_a_policy_that_went_too_far_answers_anew():
-    rollouts = rollouts_of(tiny(), no_score, "--target_kl", 0.01)
-    rollouts.batch(0)
-    first = rollouts.state["parts"]
-    rollouts.policy.seen.append([10, 0.09, 0])
-    rollouts.batch(1)
-    assert rollouts.state["parts"] is first
-    rollouts.policy.seen.append([10, 0.11, 0])
-    rollouts.batch(2)
-    assert rollouts.state["parts"] is not first and not rollouts.policy.seen
+    drawn = rollouts_of(tiny(), no_score, "--target_kl", 0.01)
+    drawn.batch(0)
+    first = drawn.state["parts"]
+    drawn.policy.seen.append([10, 0.09, 0])
+    drawn.batch(1)
+    assert drawn.state["parts"] is first
+    drawn.policy.seen.append([10, 0.11, 0])
+    drawn.batch(2)
+    assert drawn.state["parts"] is not first and not drawn.policy.seen
 
 
 @pytest.mark.parametrize("at", ["end", "every"])
@@ -265,11 +266,11 @@ def test_it_learns_to_say_one_letter(at):
         return [text.count("x") / max(len(text), 4) for text in texts]
 
     model = tiny(seed=4)
-    rollouts = rollouts_of(model, score, "--reward_at", at, "--beta", 0.01, "--rollout", 64, 32)
-    before = torch.tensor(score(None, [text for _, text, _ in rollouts.answer(model, QUESTIONS * 8)])).mean()
-    optimizer = make_optimizer(rollouts.policy, "adamw", 3e-3, 0.0)
-    trainer.train(rollouts.policy, rollouts.batch, optimizer, SCHEDULES["linear"](3e-3, 120), 120, lambda: 0.0)
-    answers = rollouts.answer(model, QUESTIONS * 8)
+    drawn = rollouts_of(model, score, "--reward_at", at, "--beta", 0.01, "--rollout", 64, 32)
+    before = torch.tensor(score(None, [text for _, text, _ in drawn.answer(model, QUESTIONS * 8)])).mean()
+    optimizer = make_optimizer(drawn.policy, "adamw", 3e-3, 0.0)
+    trainer.train(drawn.policy, drawn.batch, optimizer, SCHEDULES["linear"](3e-3, 120), 120, lambda: 0.0)
+    answers = drawn.answer(model, QUESTIONS * 8)
     after = torch.tensor(score(None, [text for _, text, _ in answers])).mean()
     assert before < 0.2 and after > 0.7, f"{before:.2f} -> {after:.2f}: {answers[0][1]!r}"
 
@@ -305,7 +306,7 @@ def test_an_unfinished_run_goes_on_as_if_nothing_had_been(folder, tmp_path, adde
 
     kind = "adapters" if added else "gpt"
     assert train(*words_of(folder, tmp_path / "whole.pt", *added)) is not None
-    plain = ppo.Rollouts.batch
+    plain = rollouts.Rollouts.batch
 
     def stopped(self, step):
         if step == 5:  # in the middle of a rollout
@@ -313,7 +314,7 @@ def test_an_unfinished_run_goes_on_as_if_nothing_had_been(folder, tmp_path, adde
         return plain(self, step)
 
     with monkeypatch.context() as patch:
-        patch.setattr(ppo.Rollouts, "batch", stopped)
+        patch.setattr(rollouts.Rollouts, "batch", stopped)
         assert train(*words_of(folder, tmp_path / "parts.pt", *added)) is None
     assert checkpoint.load(tmp_path / "parts.pt", kind)["progress"]["step"] == 6
     words = words_of(folder, tmp_path / "parts.pt", *added)
@@ -356,6 +357,6 @@ def test_help():
 
 def test_the_judge_is_that_of_docs():
     pairs = docs_task.pairs("validation")[:3]
-    questions = [ppo.Question([], [], pair) for pair in pairs]
-    score = ppo.scorer("judge", None, None)
+    questions = [rollouts.Question([], [], pair) for pair in pairs]
+    score = rollouts.scorer("judge", None, None)
     assert score(questions, [pair.answer for pair in pairs]) == [1.0] * 3 and score(questions, [""] * 3) == [0.0] * 3
