@@ -171,6 +171,30 @@ MUTANTS = {
         "temperature * divergence",
         "04_training/tests/test_distill.py",
     ),
+    "every hidden token is [MASK]": (
+        "05_bert_mlm/masking.py",
+        "np.where(chosen & (fate < 0.8), marks.mask, ids)",
+        "np.where(chosen, marks.mask, ids)",
+        "05_bert_mlm/tests/test_masking.py",
+    ),
+    "BERT with tanh GELU": (
+        "05_bert_mlm/bert_model.py",
+        'feed_forward: str = "exact_gelu"',
+        'feed_forward: str = "gelu"',
+        "05_bert_mlm/tests/test_bert_model.py",
+    ),
+    "pairs that see each other": (
+        "05_bert_mlm/sentence_pairs.py",
+        "(number[:, :, None] == number[:, None, :])[:, None]",
+        "(number[:, :, None] >= number[:, None, :])[:, None]",
+        "05_bert_mlm/tests/test_sentence_pairs.py",
+    ),
+    "the shortest match first": (
+        "05_bert_mlm/wordpiece.py",
+        "for end in range(min(len(word), start + self.longest), start, -1):",
+        "for end in range(start + 1, min(len(word), start + self.longest) + 1):",
+        "05_bert_mlm/tests/test_wordpiece.py",
+    ),
     "a LoRA that begins at random": (
         "04_training/lora.py",
         "self.B = nn.Parameter(torch.zeros(out_size, peft.rank, device=device))",

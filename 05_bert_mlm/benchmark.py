@@ -2,8 +2,8 @@
 
     python 05_bert_mlm/benchmark.py     # 6 minutes; figures/benchmark.json, and the table in README.md
 
-Without transformers (pip install transformers) there is nothing to compare with. Each side has a process of its own,
-since ours sets how the C library keeps memory.
+Its peers are installed by pip install -r .ci/oracles.txt; the vocabulary is MiniLM's (bert_pretrained.py). In training
+each side has a process of its own, since ours sets how the C library keeps memory.
 """
 
 import subprocess
@@ -15,16 +15,18 @@ from statistics import median
 import numpy as np
 import torch
 
+sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "data"))
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "checkpoints"))
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "03_gpt"))
+import corpora
 import flags
 import measure
 import trainer
 from bert_model import BERT, BERTConfig
-from bert_tokens import Marks, teach_to_mask
+from bert_pretrained import find
+from bert_tokens import Marks
 from flags import UserError
 from masking import mask_tokens
-from tokenizer import BPETokenizer
 from wordpiece import WordPieceTokenizer
 
 HERE = Path(__file__).resolve().parent
@@ -42,15 +44,14 @@ def batch():
     return mask_tokens(random.integers(4, VOCAB, size=(B, T)), marks, random=random)
 
 
-def peer(dropout=0.0):
+def peer():
     """transformers' model of this size."""
     try:
         from transformers import BertConfig, BertForMaskedLM
     except ImportError as error:
-        raise UserError("transformers is not installed: pip install transformers, to have something to compare"
-                        " with") from error
+        raise UserError("transformers is not installed: pip install -r .ci/oracles.txt") from error
     return BertForMaskedLM(BertConfig(
-        VOCAB, C, LAYERS, HEADS, 4 * C, hidden_dropout_prob=dropout, attention_probs_dropout_prob=dropout,
+        VOCAB, C, LAYERS, HEADS, 4 * C, hidden_dropout_prob=0.0, attention_probs_dropout_prob=0.0,
         max_position_embeddings=T))
 
 
@@ -90,3 +91,45 @@ def step_once(side, dtype):
 def in_process(*words):
     process = subprocess.run([sys.executable, __file__, *words], stdout=subprocess.PIPE, check=True, text=True)
     return float(process.stdout.split()[-1])
+
+
+def step_rows(rounds):
+    """Training steps of both, in turn, with each dtype."""
+    for name in DTYPES:
+        ours, theirs = measure.in_turn(partial(in_process, "--step", "ours", name),
+                                       partial(in_process, "--step", "theirs", name), rounds)
+        what = f"training, {LAYERS} layers, {C} wide, {B} x {T} tokens, vocabulary {VOCAB:,}, one thread, {name}"
+        yield measure.row(what, "tokens/s", ours, "transformers' BertForMaskedLM", theirs)
+
+
+def tokenizer_row(rounds):
+    """WordPiece with MiniLM's vocabulary, from reading it to the ids of a text, beside Hugging Face's in Rust."""
+    from tokenizers import Tokenizer
+
+    text, folder = corpora.load("pydocs")[:1_000_000], find("minilm")
+
+    def ours():
+        WordPieceTokenizer.load(folder).encode(text, disallowed_special=())
+
+    def theirs():
+        Tokenizer.from_file(str(folder / "tokenizer.json")).encode(text, add_special_tokens=False)
+
+    seconds = measure.in_turn(partial(measure.seconds, ours), partial(measure.seconds, theirs), rounds)
+    return measure.row("WordPiece, a million characters of pydocs", "s", seconds[0], "tokenizers", seconds[1])
+
+
+def main():
+    if sys.argv[1:2] == ["--step"]:
+        step_once(*sys.argv[2:])
+        return
+    rounds = measure.rounds(flags.Parser("Measure training steps beside those of transformers."), default=5)
+    peer()  # better now than after a minute
+    rows = [*step_rows(rounds), tokenizer_row(rounds)]
+    notes = ["Dropout 0, AdamW on both sides. Each side has a process of its own.", ""]
+    results = {"machine": measure.machine("torch", "transformers"), "rounds": rounds, "rows": rows, "notes": notes}
+    measure.write(results, HERE)
+    print(*measure.table(results), sep="\n")
+
+
+if __name__ == "__main__":
+    flags.run(main)

@@ -71,7 +71,8 @@ class BidirectionalAttention(MultiHeadAttention):
         super().__init__(embedding_size, head_count, dropout, bias)
         self.rotary, self.window = rotary, window
 
-    def forward(self, x, positions=None, mask=None):
+    def forward(self, x, positions=None, mask=None, only=None):
+        """(B, T, C) -> (B, T, C); with `only` (B, T), True at the N positions whose answer is wanted, (N, C)."""
         if self.window is not None:
             places = torch.arange(x.shape[1], device=x.device)
             near = (places[:, None] - places).abs() <= self.window  # (T, T)
@@ -79,7 +80,8 @@ class BidirectionalAttention(MultiHeadAttention):
         q, k, v = self.heads(x)  # (B, nh, T, hs)
         if self.rotary is not None:
             q, k = self.rotary(q, positions), self.rotary(k, positions)
-        return self.projection(join_heads(attend(q, k, v, mask, self.dropout if self.training else 0.0)))
+        y = join_heads(attend(q, k, v, mask, self.dropout if self.training else 0.0))  # (B, T, C)
+        return self.projection(y if only is None else y[only])
 
 
 class Block(nn.Module):
@@ -101,12 +103,12 @@ class Block(nn.Module):
         self.feed_forward_norm = nn.LayerNorm(C, config.norm_epsilon, bias=bias)
         self.dropout = nn.Dropout(config.dropout)
 
-    def forward(self, x, positions=None, mask=None):
+    def forward(self, x, positions=None, mask=None, only=None):
+        found = self.attention(self.attention_norm(x) if self.pre_norm else x, positions, mask, only)
+        x = (x if only is None else x[only]) + self.dropout(found)
         if self.pre_norm:
-            x = x + self.dropout(self.attention(self.attention_norm(x), positions, mask))
             return x + self.dropout(self.feed_forward(self.feed_forward_norm(x)))
-        # LayerNorm(x + Sublayer(x))
-        x = self.attention_norm(x + self.dropout(self.attention(x, positions, mask)))
+        x = self.attention_norm(x)  # LayerNorm(x + Sublayer(x))
         return self.feed_forward_norm(x + self.dropout(self.feed_forward(x)))
 
 
@@ -159,11 +161,12 @@ class BERT(nn.Module):
         """(V, C): the token embedding, turned round by the head (tied weights)."""
         return self.token_embedding.weight
 
-    def hidden(self, ids, positions=None, mask=None, segments=None):
+    def hidden(self, ids, positions=None, mask=None, segments=None, only=None):
         """Token ids (B, T) -> what the model knows at each position (B, T, C).
 
         `mask` (B, 1, 1, T) or (B, 1, T, T) is True where a token may be looked at: no padding, no other example of a
-        packed row. `positions` (B, T) if not 0, 1, ...; `segments` (B, T), 0 if not given.
+        packed row. `positions` (B, T) if not 0, 1, ...; `segments` (B, T), 0 if not given. With `only` (B, T) the last
+        block answers where that is True, at N positions, (N, C): a sixth of the work of four layers is saved.
         """
         T = ids.shape[1]
         if self.config.block_size < T:
@@ -176,9 +179,9 @@ class BERT(nn.Module):
         if self.config.segment_count:
             x = x + self.segment_embedding(torch.zeros_like(ids) if segments is None else segments)
         x = self.dropout(self.embedding_norm(x))
-        for block in self.blocks:
+        for block in self.blocks[:-1]:
             x = block(x, positions, mask)
-        return self.norm(x)
+        return self.norm(self.blocks[-1](x, positions, mask, only))
 
     def head(self, hidden):
         """(..., C) -> logits (..., V): dense, GELU, LayerNorm, then the token embedding as a decoder, and a bias."""
@@ -194,15 +197,16 @@ class BERT(nn.Module):
         With `follows` (B, T), 0 or 1 at a pair's [CLS] and else -100, the next-sentence loss is added. Only hidden
         tokens go through the head.
         """
-        hidden = self.hidden(ids, positions, mask, segments)
         if targets is None:
-            return self.head(hidden), None
+            return self.head(self.hidden(ids, positions, mask, segments)), None
         counted = targets != -100
-        logits = self.head(hidden[counted]).float()  # (N, V)
+        pairs = torch.zeros_like(counted) if follows is None else follows != -100
+        only = counted | pairs
+        hidden = self.hidden(ids, positions, mask, segments, only)  # (N, C)
+        logits = self.head(hidden[counted[only]]).float()  # (N, V)
         loss = F.cross_entropy(logits, targets[counted], reduction="sum") / counted.sum().clamp(min=1)
         if follows is not None:
-            pairs = follows != -100
-            loss = loss + F.cross_entropy(self.next_sentence(self.pooled(hidden[pairs])).float(), follows[pairs])
+            loss = loss + F.cross_entropy(self.next_sentence(self.pooled(hidden[pairs[only]])).float(), follows[pairs])
         return None, loss
 
 

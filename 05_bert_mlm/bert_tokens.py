@@ -12,6 +12,7 @@ import numpy as np
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "01_tokenizer"))
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "checkpoints"))
 import tokenizer as byte_pairs
+import vocabularies
 from flags import UserError
 from prepare import ensure_tokenizer, is_prepared, read_meta
 from wordpiece import WordPieceTokenizer
@@ -32,8 +33,13 @@ def teach_to_mask(tokenizer):
 
 
 def from_state(state):
-    """The tokenizer of a checkpoint: WordPiece, or one of chapter 1's."""
-    return WordPieceTokenizer.from_state(state) if state["kind"] == "wordpiece" else byte_pairs.from_state(state)
+    """The tokenizer of a checkpoint: WordPiece, or one of chapter 1's. Raises UserError if it is damaged."""
+    if state.get("kind") != "wordpiece":
+        return byte_pairs.from_state(state)
+    try:
+        return WordPieceTokenizer.from_state(state)
+    except vocabularies.DAMAGE as error:
+        raise UserError("its tokenizer is damaged, or of an older version of this course: train it again") from error
 
 
 def choose_tokenizer(args, state=None):

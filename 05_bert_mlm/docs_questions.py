@@ -26,8 +26,8 @@ from docs_task import SPLITS, STOP_WORDS, documented, pick, sentence, split_of, 
 from flags import Parser, UserError, run
 
 CONTEXT, OWN, ANSWER = 280, 170, 80  # most characters of a text, of what it says of the name asked about, of an answer
-UNTIL = r"(?P<answer>.{3,}?)(?=[,;]|\.$)"
-CLAUSE = r"(?P<answer>[^,;:(]{3,}?)(?=[,;:(]| if | when | unless | otherwise|\.$)"
+UNTIL = r"(?P<answer>.{2,}?[^ ])(?= ?[,;]|\.$)"
+CLAUSE = r"(?P<answer>[^,;:(]{2,}?[^ ,;:(])(?= ?[,;:(]| if | when | unless | otherwise|\.$)"
 NAMED = r"['`*\"]*(?P<what>\w+)['`*\"]*(?: argument| parameter)? "
 PATTERNS = (  # a kind, a sentence with an answer in it, and the question
     ("return", r"(?:^|; |\band |\bwhich |\b[Ii]t )[Rr]eturns? (?!(?:[Tt]rue|[Ff]alse|None)\b)" + CLAUSE,
@@ -48,8 +48,8 @@ PATTERNS = (  # a kind, a sentence with an answer in it, and the question
      "In {name}, what is the default of {what}?"),
 )
 KINDS = "find", "which", "return", "when", "if", "argument"
-NO_NAMES = set(re.findall(r"\w+", "this it its that there these those they which and or function method class first last second"
-                                  " third other value values argument arguments parameter default"))
+NO_NAMES = set(re.findall(r"\w+", "this it its that there these those they which and or function method class first"
+                                  " last second third other value values argument arguments parameter default"))
 
 
 @dataclass(frozen=True)
@@ -87,10 +87,15 @@ def prose(docstring):
             and sum(c.isalpha() or c == " " for c in each) > 0.85 * len(each)]
 
 
+@cache
+def summaries(package):
+    """[(name, line)] for each part of a package that is summed up in a sentence."""
+    return [(short(name), f"{short(name)}: {answer}") for name, (answer, _) in documented().get(package, {}).items()]
+
+
 def beside(name, package, room, seed):
     """Lines about up to two other names of the package, which have room together, as if at random."""
-    lines = [f"{short(other)}: {answer}" for other, (answer, _) in documented().get(package, {}).items()
-             if short(other) != short(name)]
+    lines = [line for other, line in summaries(package) if other != short(name)]
     chosen = []
     while len(chosen) < 2 and (lines := [line for line in lines if len(line) < room]):
         chosen.append(lines.pop(pick(f"{len(chosen)} {seed}", range(len(lines)))))

@@ -55,7 +55,7 @@ def main():
     parser.add_argument("-p", "--prompt", help="the same (default: The [MASK] returns a new list.)")
     parser.add_argument("-l", "--load_model", metavar="PATH", help="checkpoint; folder, minilm, bert-base-uncased or"
                         " owner/name of real weights (default: checkpoints/05_bert_mlm.pt)")
-    parser.add_argument("-n", "--most", type=int, default=5, help="how many to show")
+    parser.add_argument("--most", type=int, default=5, help="how many to show")
     parser.add_argument("--score", action="store_true", help="how likely each token is where it alone is hidden")
     parser.add_argument("--similar", nargs="+", metavar="SENTENCE", help="rank these, or the lines of a file")
     flags.machine_flags(parser)

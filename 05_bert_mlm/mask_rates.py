@@ -12,6 +12,7 @@ from pathlib import Path
 import torch
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "checkpoints"))
+sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "01_tokenizer"))
 import flags
 from bert_model import BERT
 from bert_tokens import Marks, choose_tokenizer

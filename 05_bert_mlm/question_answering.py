@@ -11,6 +11,7 @@ Shapes: B questions, T tokens of the longest row, C = embedding size.
 """
 
 import math
+import os
 import sys
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -287,7 +288,7 @@ def ensure_answering():
 def ask_command(args):
     """Print the answer to --ask in --context, and how likely the model finds it."""
     question, context = (args.ask or "").strip(), args.context or ""
-    if len(context) < 1000 and Path(context).is_file():
+    if os.path.isfile(context):  # which Path.is_file can't say of a long text
         context = Path(context).read_text(encoding="utf-8")
     if not question or not context.strip():
         raise UserError("a question needs a text that has the answer: give --ask and --context, neither of them empty")

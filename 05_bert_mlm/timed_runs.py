@@ -15,7 +15,7 @@ from bert_model import FAMILIES, BERTConfig
 from flags import UserError
 from lm_model import placed
 from measure import seconds
-from mlm_training import guessed
+from mlm_training import ADAMW_SHARE, guessed
 from optimizers import make_optimizer
 from schedules import SCHEDULES
 
@@ -29,7 +29,7 @@ def model_of(kind, args, tokenizer):
 
 
 def trained(model, batch, args, dtype, steps, validate):
-    optimizer = make_optimizer(model, args.optimizer, args.learning_rate)
+    optimizer = make_optimizer(model, args.optimizer, args.learning_rate, adamw_share=ADAMW_SHARE)
     schedule = SCHEDULES[args.schedule](args.learning_rate, steps, 0.05, 0.0)
     history = trainer.train(model, batch, optimizer, schedule, steps, validate, dtype=dtype, seed=args.seed)
     if history is None:

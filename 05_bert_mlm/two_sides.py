@@ -14,6 +14,7 @@ import torch
 import torch.nn.functional as F
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "checkpoints"))
+sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "01_tokenizer"))
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "04_training"))
 import flags
 from batches import shuffled_batches
@@ -31,9 +32,9 @@ HERE = Path(__file__).resolve().parent
 class LeftOnly(BERT):
     """A BERT whose positions look back only, and which guesses the next token at each."""
 
-    def hidden(self, ids, positions=None, mask=None, segments=None):
+    def hidden(self, ids, positions=None, mask=None, segments=None, only=None):
         back = torch.ones(ids.shape[1], ids.shape[1], dtype=torch.bool, device=ids.device).tril()  # (T, T)
-        return super().hidden(ids, positions, back if mask is None else back & mask, segments)
+        return super().hidden(ids, positions, back if mask is None else back & mask, segments, only)
 
 
 def next_token_batches(tokens, marks, batch_size, block_size, seed):

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
-from bert_model import FAMILIES, SIZES, BERT, BERTConfig, mean_pooled
+from bert_model import BERT, FAMILIES, SIZES, BERTConfig, mean_pooled
 from for_tests import oracle
 
 SMALL = BERTConfig(97, 32, 40, 4, 3)
@@ -64,7 +64,8 @@ def copy_to(theirs, ours):
         pairs += [(layer.attention.output.dense, block.attention.projection),
                   (layer.attention.output.LayerNorm, block.attention_norm),
                   (layer.intermediate.dense, block.feed_forward.expand),
-                  (layer.output.dense, block.feed_forward.projection), (layer.output.LayerNorm, block.feed_forward_norm)]
+                  (layer.output.dense, block.feed_forward.projection),
+                  (layer.output.LayerNorm, block.feed_forward_norm)]
         part = layer.attention.self
         for name in ("weight", "bias"):
             joint = getattr(block.attention.query_key_value, name).chunk(3)
@@ -124,6 +125,8 @@ def test_only_hidden_tokens_go_through_the_head(model):
     assert none is None and logits.shape == (6, 40, 97)
     _, loss = model(ids, targets)
     assert torch.allclose(loss, F.cross_entropy(logits.flatten(0, 1), targets.flatten()), atol=1e-5)
+    only = targets != -100
+    assert torch.allclose(model.hidden(ids, only=only), model.hidden(ids)[only], atol=1e-5)
     _, nothing = model(ids, torch.full_like(ids, -100))
     assert nothing == 0, "a batch in which nothing happens to be hidden has no loss, and is not NaN"
 

@@ -15,7 +15,7 @@ from for_tests import oracle, skip
 from wordpiece import SPECIAL
 
 TOKENS = [*SPECIAL, *"abcdefghijklmnopqrstuvwxyz", *(f"##{c}" for c in "abcdefghijklmnopqrstuvwxyz"), ".", "the"]
-SENTENCES = ["The cat sat on the mat.", "A list is sorted in place by sort(), which returns None; sorted() makes another.",
+SENTENCES = ["The cat sat on the mat.", "A list is sorted in place by sort(), which returns None; sorted() makes one.",
              "Unaffable naïveté?", "北京"]
 
 

@@ -87,7 +87,7 @@ def test_little_is_padding_and_every_batch_is_whole(documents, marks):
     assert all(len(part) == 4 for part in (ids, targets, positions, mask, segments, follows))
     padding = np.mean([(batch(step)[0] == 0).float().mean() for step in range(12)])
     assert padding < 0.25
-    assert torch.equal(batch(5)[0], pair_batches(documents, marks, 4, 64, seed=3)(5)[0]), "the same step, the same batch"
+    assert torch.equal(batch(5)[0], pair_batches(documents, marks, 4, 64, seed=3)(5)[0])
     assert not torch.equal(batch(0)[0], batch(400)[0])
 
 
@@ -99,5 +99,4 @@ def test_documents_of_a_text():
     ends = [tokenizer.end_of_text]
     ids = tokenizer.encode("a line\nanother") + ends + ends + tokenizer.encode("third\n\nline") + ends
     found = [[tokenizer.decode(sentence) for sentence in document] for document in documents_of(ids, marks)]
-    assert found == [["a line\n", "another"], ["third\n", "\n", "line"]] or found == [["a line\n", "another"],
-                                                                                     ["third\n\n", "line"]]
+    assert found == [["a line\n", "another"], ["third\n\n", "line"]], "a sentence ends where a line does"
