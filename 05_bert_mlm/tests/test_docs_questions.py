@@ -19,6 +19,8 @@ ALL = [each for asked in EVERY.values() for each in asked]
     ("The list's end.", "lists end", 1, 1),
     ("the cat sat", "cat sat down", 0, 0.8),  # precision 1, recall 2/3
     ("a a cat cat", "cat", 0, 2 / 3),  # articles are nothing; of two cats one is too many
+    ("cat cat dog", "cat cat", 0, 0.8),
+    ("an owl", "The owl", 1, 1),
     ("dog", "cat", 0, 0),
     ("", "cat", 0, 0),
     ("None", "none", 1, 1),
@@ -130,7 +132,7 @@ def test_trivial_answers():
     assert each.answer == "one"
     answers = {who: baseline(each) for who, baseline in dq.BASELINES.items()}
     assert answers == {"first sentence": "Cut it.", "whole text": each.context, "most alike": "Return one."}
-    lines = list(dq.table([each], answers | {"right": ["one"]}))
+    lines = list(dq.table([each], {who: [text] for who, text in answers.items()} | {"right": ["one"]}))
     assert lines[1].split() == ["all", "(1)", *["0.0", "/", "0.0"], *["0.0", "/", "18.2"], *["0.0", "/", "66.7"],
                                 *["100.0", "/", "100.0"]], lines
 

