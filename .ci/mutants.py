@@ -191,9 +191,15 @@ MUTANTS = {
     ),
     "the shortest match first": (
         "05_bert_mlm/wordpiece.py",
-        "for end in range(min(len(word), start + self.longest), start, -1):",
-        "for end in range(start + 1, min(len(word), start + self.longest) + 1):",
+        "end = len(word) if len(word) <= LONGEST_WORD else start",
+        "end = start + 1 if len(word) <= LONGEST_WORD else start",
         "05_bert_mlm/tests/test_wordpiece.py",
+    ),
+    "answers that stand in the question": (
+        "05_bert_mlm/question_answering.py",
+        "allowed[b, each.begin : T - 1] = True",
+        "allowed[b, 1 : T - 1] = True",
+        "05_bert_mlm/tests/test_question_answering.py",
     ),
     "a LoRA that begins at random": (
         "04_training/lora.py",

@@ -44,8 +44,8 @@ from schedules import linear
 from trainer import autocast
 from training_run import train_and_keep
 
-NUMBERS = {"batch_size": 32, "learning_rate": 1e-3, "steps": 400, "dropout": 0.1}
-REAL_NUMBERS = {"batch_size": 16, "learning_rate": 2e-4, "steps": 400, "dropout": 0.1}
+NUMBERS = {"batch_size": 32, "learning_rate": 1e-3, "steps": 200, "dropout": 0.0}
+REAL_NUMBERS = {"batch_size": 16, "learning_rate": 2e-4, "steps": 150, "dropout": 0.0}
 DEFAULT_CHECKPOINT = flags.CHECKPOINTS / "05_question_answering.pt"
 BERT_SIZES = "embedding_size", "block_size", "head_count", "layer_count"
 LONGEST = 30  # tokens of an answer
@@ -231,7 +231,8 @@ def train_command(args):
     name = args.load_model or str(mlm_training.ensure_model())
     config, weights, tokenizer, loaded = open_model(name)
     going_on = bool(loaded) and loaded["kind"] == "bert_qa" and not loaded["progress"]["finished"]
-    defaults = NUMBERS | (REAL_NUMBERS if tokenizer.kind == "wordpiece" else {}) | (loaded["run"] if going_on else {})
+    real = tokenizer.kind == "wordpiece"  # or trained further from real weights
+    defaults = NUMBERS | (REAL_NUMBERS if real else {}) | (loaded["run"] if going_on else {})
     for flag, value in defaults.items():
         setattr(args, flag, args.typed.get(flag, value))
     flags.check_numbers(args)
