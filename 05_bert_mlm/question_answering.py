@@ -264,8 +264,9 @@ def train_command(args):
     batch, schedule = batches(train, marks, args.batch_size, args.seed), linear(args.learning_rate, args.steps, 0.1)
     history = train_and_keep(
         "bert_qa", answering.model, tokenizer, optimizer, batch, schedule, validate, run,
-        f"questions about Python's documentation, {Path(name).stem}", loaded if going_on else None, load, save, dtype, answering,
-        on_row=tell, beside={"answer_head": answering.head.state_dict}, known=("a guess anywhere in the text", guess))
+        f"questions about Python's documentation, {Path(name).stem}", loaded if going_on else None, load, save, dtype,
+        answering, on_row=tell, beside={"answer_head": answering.head.state_dict},
+        known=("a guess anywhere in the text", guess))
     if history is None:
         return None
     answers = {who: [baseline(each) for each in test_questions] for who, baseline in BASELINES.items()}
