@@ -196,7 +196,7 @@ MUTANTS = {
         "05_bert_mlm/tests/test_wordpiece.py",
     ),
     "answers that stand in the question": (
-        "05_bert_mlm/question_answering.py",
+        "05_bert_mlm/answer_spans.py",
         "allowed[b, each.begin : T - 1] = True",
         "allowed[b, 1 : T - 1] = True",
         "05_bert_mlm/tests/test_question_answering.py",

@@ -4,6 +4,7 @@ import math
 import signal
 from dataclasses import asdict
 
+import answer_spans as spans
 import checkpoint
 import docs_questions
 import pytest
@@ -42,7 +43,7 @@ def tiny(tokenizer, family="bert", block_size=128, seed=0):
 def some_examples(tokenizer, count=6, split="validation"):
     asked = docs_questions.questions(split)[:: len(docs_questions.questions(split)) // count][:count]
     marks = Marks.of(tokenizer)
-    return asked, [qa.encode(each.question, each.context, tokenizer, marks, (each.start, each.end)) for each in asked]
+    return asked, [spans.encode(each.question, each.context, tokenizer, marks, (each.start, each.end)) for each in asked]
 
 
 def test_the_loss_is_that_of_hugging_face(tmp_path):
@@ -59,8 +60,8 @@ def test_the_loss_is_that_of_hugging_face(tmp_path):
     ours.head.load_state_dict(theirs.qa_outputs.state_dict())
 
     marks = Marks.of(tokenizer)
-    some = [qa.encode("abc?", "a bc d.", tokenizer, marks, (2, 6)), qa.encode("x?", "y z.", tokenizer, marks, (0, 1))]
-    ids, targets, mask, segments, _ = qa.padded(some, marks)
+    some = [spans.encode("abc?", "a bc d.", tokenizer, marks, (2, 6)), spans.encode("x?", "y z.", tokenizer, marks, (0, 1))]
+    ids, targets, mask, segments, _ = spans.padded(some, marks)
     with torch.no_grad():
         said = theirs(input_ids=ids, attention_mask=mask[:, 0, 0].long(), token_type_ids=segments,
                       start_positions=targets[:, 0], end_positions=targets[:, 1])
@@ -94,7 +95,7 @@ def test_the_target_tokens_say_the_answer(make):
         skip(str(error))
     marks = Marks.of(tokenizer)
     for each in docs_questions.every():
-        example = qa.encode(each.question, each.context, tokenizer, marks, (each.start, each.end))
+        example = spans.encode(each.question, each.context, tokenizer, marks, (each.start, each.end))
         assert docs_questions.exact_match(example.text(*example.span), each.answer), (each, example.text(*example.span))
         first, last = example.span
         assert example.ids[example.begin - 1] == example.ids[-1] == marks.sep
@@ -110,7 +111,7 @@ def test_the_target_tokens_say_the_answer(make):
 def test_special_tokens_in_a_text_are_ordinary_text():
     for tokenizer in (small_tokenizer(), WordPieceTokenizer(PIECES)):
         marks = Marks.of(tokenizer)
-        example = qa.encode("a [SEP] b?", "see [MASK] or [SEP] end.", tokenizer, marks)
+        example = spans.encode("a [SEP] b?", "see [MASK] or [SEP] end.", tokenizer, marks)
         assert example.ids.count(marks.sep) == 2 and marks.mask not in example.ids and example.span is None
         assert example.text(example.begin, len(example.ids) - 2) == "see [MASK] or [SEP] end."
 
@@ -118,8 +119,8 @@ def test_special_tokens_in_a_text_are_ordinary_text():
 def test_a_batch():
     tokenizer = small_tokenizer()
     marks = Marks.of(tokenizer)
-    some = [qa.encode("Return?", "It is.", tokenizer, marks, (0, 2)), qa.encode("a?", "bc", tokenizer, marks)]
-    ids, targets, mask, segments, allowed = qa.padded(some, marks)
+    some = [spans.encode("Return?", "It is.", tokenizer, marks, (0, 2)), spans.encode("a?", "bc", tokenizer, marks)]
+    ids, targets, mask, segments, allowed = spans.padded(some, marks)
     for b, each in enumerate(some):
         n = len(each.ids)
         text = range(each.begin, n - 1)
@@ -135,13 +136,13 @@ def test_a_batch():
 def test_padding_changes_nothing(family):
     tokenizer = small_tokenizer()
     marks, answering = Marks.of(tokenizer), tiny(tokenizer, family, 300)
-    short = qa.encode("Return?", "It is a list.", tokenizer, marks, (0, 2))
-    long = qa.encode("What does it return?", "Return the list of names. " * 4, tokenizer, marks, (0, 6))
+    short = spans.encode("Return?", "It is a list.", tokenizer, marks, (0, 2))
+    long = spans.encode("What does it return?", "Return the list of names. " * 4, tokenizer, marks, (0, 6))
     n = len(short.ids)
     with torch.no_grad():
-        ids, _, *rest = qa.padded([short], marks)
+        ids, _, *rest = spans.padded([short], marks)
         alone = answering.logits(ids, *rest)[0]
-        ids, _, *rest = qa.padded([short, long], marks)
+        ids, _, *rest = spans.padded([short, long], marks)
         assert ids.shape[1] > n
         beside = answering.logits(ids, *rest)[0]
         ids[0, n:] = 7
@@ -167,24 +168,24 @@ def test_answers_come_in_order_and_with_the_mean_loss():
         assert text in each.context and 0 < share < 1
         losses.append(alone[2])
         with torch.no_grad():
-            assert answering(*qa.padded([example], marks))[1].item() == pytest.approx(alone[2], rel=1e-4)
+            assert answering(*spans.padded([example], marks))[1].item() == pytest.approx(alone[2], rel=1e-4)
     assert loss == pytest.approx(sum(losses) / len(losses), rel=1e-4)
 
 
 def test_all_examples_come_once_and_with_their_like():
     tokenizer = our_tokenizer()
     marks, batch_size = Marks.of(tokenizer), 4
-    _, some = some_examples(tokenizer, 2 * qa.POOL * batch_size)
+    _, some = some_examples(tokenizer, 2 * spans.POOL * batch_size)
     batch = qa.batches(some, marks, batch_size, seed=1)
     seen = []
-    for step in range(2 * qa.POOL):
+    for step in range(2 * spans.POOL):
         ids, _, mask, *_ = batch(step)
         seen += [tuple(row[real].tolist()) for row, real in zip(ids, mask[:, 0, 0])]
     assert sorted(seen) == sorted(tuple(each.ids) for each in some)
     real = sum(len(ids) for ids in seen)
-    assert sum(batch(step)[0].numel() for step in range(2 * qa.POOL)) < 1.15 * real, "rows of unlike lengths meet"
+    assert sum(batch(step)[0].numel() for step in range(2 * spans.POOL)) < 1.15 * real, "rows of unlike lengths meet"
     again = qa.batches(some, marks, batch_size, seed=1)
-    assert all(map(torch.equal, batch(5), again(5))) and batch(5)[0].tolist() != batch(5 + 2 * qa.POOL)[0].tolist()
+    assert all(map(torch.equal, batch(5), again(5))) and batch(5)[0].tolist() != batch(5 + 2 * spans.POOL)[0].tolist()
 
 
 def test_a_batch_in_parts_has_the_gradient_of_the_whole():
@@ -193,7 +194,7 @@ def test_a_batch_in_parts_has_the_gradient_of_the_whole():
     gradients = []
     for rows in (2, 6):
         answering = tiny(tokenizer)
-        trainer.add_gradients(answering, qa.padded(some, Marks.of(tokenizer)), rows, torch.float32)
+        trainer.add_gradients(answering, spans.padded(some, Marks.of(tokenizer)), rows, torch.float32)
         gradients.append(torch.cat([w.grad.flatten() for w in answering.parameters() if w.grad is not None]))
     assert torch.allclose(*gradients, atol=1e-6)
 
@@ -205,7 +206,7 @@ def test_a_handful_is_learned_by_heart(family):
     asked, some = some_examples(tokenizer)
     optimizer = torch.optim.Adam(answering.parameters(), 3e-3)
     for _ in range(80):
-        loss = answering(*qa.padded(some, marks))[1]
+        loss = answering(*spans.padded(some, marks))[1]
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
@@ -274,7 +275,7 @@ def test_the_script_refuses_in_one_line(trained, folder):
 def few(monkeypatch):
     """Few questions, so that a run is short."""
     every = {split: docs_questions.questions(split)[:16] for split in docs_questions.SPLITS}
-    monkeypatch.setattr(qa, "questions", every.get)
+    monkeypatch.setattr(spans, "questions", every.get)
 
 
 def test_an_unfinished_run_goes_on_as_if_nothing_had_been(folder, tmp_path, monkeypatch, capsys):
