@@ -48,13 +48,12 @@ def trained(model, batch, args, dtype, steps, held_out):
     return [(row["step"], row["seconds"], *found) for row, found in zip(rows, scores)]
 
 
-def steps_in(seconds, model, batch, args, dtype):
-    """How many steps take so long, by the processor's time of a few with a copy: what else runs does not count."""
+def seconds_a_step(model, batch, args, dtype):
+    """The processor's time of a step with a copy of the model: what else runs at the time does not count."""
     began = time.process_time()
     with contextlib.redirect_stdout(io.StringIO()):  # nobody needs to know how these went
         trained(copy.deepcopy(model), batch, args, dtype, TRIAL, [])
-    a_step = (time.process_time() - began) / TRIAL / torch.get_num_threads()
-    return max(1, round(seconds / a_step))
+    return (time.process_time() - began) / TRIAL / torch.get_num_threads()
 
 
 def draw(curves, marks, path, title, against="steps"):

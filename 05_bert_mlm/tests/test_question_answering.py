@@ -43,7 +43,8 @@ def tiny(tokenizer, family="bert", block_size=128, seed=0):
 def some_examples(tokenizer, count=6, split="validation"):
     asked = docs_questions.questions(split)[:: len(docs_questions.questions(split)) // count][:count]
     marks = Marks.of(tokenizer)
-    return asked, [spans.encode(each.question, each.context, tokenizer, marks, (each.start, each.end)) for each in asked]
+    return asked, [spans.encode(each.question, each.context, tokenizer, marks, (each.start, each.end))
+                   for each in asked]
 
 
 def test_the_loss_is_that_of_hugging_face(tmp_path):
@@ -60,7 +61,8 @@ def test_the_loss_is_that_of_hugging_face(tmp_path):
     ours.head.load_state_dict(theirs.qa_outputs.state_dict())
 
     marks = Marks.of(tokenizer)
-    some = [spans.encode("abc?", "a bc d.", tokenizer, marks, (2, 6)), spans.encode("x?", "y z.", tokenizer, marks, (0, 1))]
+    some = [spans.encode("abc?", "a bc d.", tokenizer, marks, (2, 6)),
+            spans.encode("x?", "y z.", tokenizer, marks, (0, 1))]
     ids, targets, mask, segments, _ = spans.padded(some, marks)
     with torch.no_grad():
         said = theirs(input_ids=ids, attention_mask=mask[:, 0, 0].long(), token_type_ids=segments,

@@ -1,0 +1,380 @@
+"""Teach a function to a KAN and to an MLP of about as many parameters: the same points, the same optimizer.
+
+    python 06_kan/approximate.py
+    python 06_kan/approximate.py -d product --optimizer lbfgs --grid 5 10 --starts 3
+    python 06_kan/approximate.py -d measured.csv --widths 3 2 1
+
+`train.py` is the same; what `infer.py` needs of it stands here, since train.py is never imported.
+"""
+
+import argparse
+import math
+import sys
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from filelock import FileLock
+from functions import TARGETS, find, ranges_of, read_points, rescale, sample
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "checkpoints"))
+import checkpoint
+import flags
+from atomic import save_figure
+from flags import UserError, shown
+from kan_layer import KAN
+from least_squares import fit_refining, lbfgs, levenberg_marquardt, multi_start, rmse
+from matplotlib.figure import Figure
+from mlp import ACTIVATIONS, MLP
+
+DEFAULT_CHECKPOINT = flags.CHECKPOINTS / "06_kan.pt"
+STEPS = {"lm": 160, "lbfgs": 400, "adamw": 2000}
+# sums within sums, as the paper has them; where it has none, the 2n + 1 neurons of Kolmogorov's theorem
+WIDTHS = {"bessel": [1, 1], "exp_sin": [2, 1, 1], "product": [2, 2, 1], "four": [4, 2, 1, 1], "hundred": [100, 1, 1]}
+DEFAULTS = {"data": "exp_sin", "widths": None, "mlp_widths": None, "activation": "silu", "grid": [5, 10, 20, 40],
+            "order": 3, "optimizer": "lm", "starts": 5, "points": 2000}
+NAMES = {"kan": "KAN", "mlp": "MLP"}
+FAILED = 10  # times the error of the best start: what is worse sits in a valley that it can't leave
+MOST = 2000  # parameters with lm, whose matrix of all pairs has to be solved in each step
+
+
+@dataclass
+class Kept:
+    """A network as it stands in a checkpoint: what it is built of, its weights, its error on the training points."""
+
+    config: dict
+    state: dict
+    error: float
+
+
+class Watch:
+    """What a fit costs and how far it comes, seen from outside: a hook that each pass over all points calls.
+
+    `rows` has (step, seconds, the lowest RMSE so far of these grids).
+    """
+
+    def __init__(self, optimizer, model, config, x, y):
+        self.optimizer, self.config, self.x, self.y = optimizer, config, x, y
+        self.steps = self.gradients = 0
+        self.rows, self.kept, self.began = [], None, time.perf_counter()
+        model.register_forward_hook(self.look)
+
+    def method(self, learning_rate):
+        """The optimizer, as fit_refining calls it once for each grid."""
+        def fit(model, x, y, steps, target):
+            self.level, self.graded = None, False
+            rmse(model, x, y)  # how it begins
+            if self.optimizer == "adamw":
+                history = adamw(model, x, y, steps, learning_rate)
+            else:
+                of = {"lm": levenberg_marquardt, "lbfgs": lbfgs}[self.optimizer]
+                history = of(model, x, y, steps=steps, target=target)
+            if not math.isfinite(history[-1]):  # which no finer grid can be fitted to
+                raise FloatingPointError
+            return history
+
+        return fit
+
+    @torch.no_grad()
+    def look(self, model, inputs, output):
+        if inputs[0] is not self.x:
+            return
+        graded = output.requires_grad
+        error = (output - self.y).square().mean().sqrt().item()
+        if self.level is None:
+            self.level = error
+            self.gradients += self.optimizer == "lm"  # a Jacobian to begin with, and one after each better step
+        else:
+            # L-BFGS looks once more where its line search ended; LM looks at each step that it tries
+            self.steps += {"adamw": graded, "lbfgs": self.graded and not graded, "lm": True}[self.optimizer]
+            self.gradients += error < self.level if self.optimizer == "lm" else graded
+        self.graded, self.level = graded, min(error, self.level)
+        self.rows.append((self.steps, time.perf_counter() - self.began, self.level))
+        if error < (0.9 * self.kept.error if self.kept else math.inf):  # not each time: it costs as much as a step
+            self.keep(model, error)
+
+    def keep(self, model, error):
+        """For the end, and for Ctrl-C, which may come amid a step."""
+        config = self.config | {"grid_size": model.grid_size} if isinstance(model, KAN) else self.config
+        self.kept = Kept(config, {name: value.clone() for name, value in model.state_dict().items()}, error)
+
+
+def adamw(model, x, y, steps, learning_rate):
+    """All points in each step, and a learning rate that falls in a straight line to 0; returns the last RMSE in a list.
+
+    Loshchilov and Hutter 2019, "Decoupled Weight Decay Regularization"; nothing decays here.
+    """
+    optimizer = torch.optim.AdamW(model.parameters(), lr=learning_rate, weight_decay=0.0)
+    for step in range(steps):
+        optimizer.param_groups[0]["lr"] = learning_rate * (1 - step / steps)
+        optimizer.zero_grad()
+        (model(x) - y).square().mean().backward()
+        optimizer.step()
+    return [rmse(model, x, y)]
+
+
+def build(kind, config):
+    return {"kan": KAN, "mlp": MLP}[kind](**config).double()
+
+
+def restored(kind, kept):
+    """The network of a Kept."""
+    model = build(kind, kept.config)
+    model.load_state_dict(kept.state)
+    return model
+
+
+def fit_starts(kind, config, x, y, args, state=None):
+    """Fit from `args.starts` seeds, or once from a state: (the Watch of each, whether Ctrl-C came)."""
+    watches = []
+
+    def begin():
+        model = build(kind, config)
+        if state:
+            model.load_state_dict(state)
+        return model
+
+    def fit(model):
+        watches.append(watch := Watch(args.optimizer, model, config, x, y))
+        method, steps = watch.method(args.learning_rate), max(1, args.steps // len(args.grid))
+        try:
+            if kind == "kan":
+                fit_refining(model, x, y, args.grid, steps=steps, method=method)
+            else:
+                method(model, x, y, steps=steps * len(args.grid), target=0.0)
+        except FloatingPointError:
+            return math.inf
+        error = rmse(model, x.clone(), y)  # a copy, which the watch does not count
+        watch.keep(model, error)
+        return error
+
+    try:
+        multi_start(begin, fit, range(args.seed, args.seed + args.starts))
+    except KeyboardInterrupt:
+        return [watch for watch in watches if watch.kept], True
+    return [watch for watch in watches if watch.kept], False
+
+
+def equal_mlp(count, inputs):
+    """The widths of the MLP of two hidden layers, both alike, whose number of parameters is nearest to `count`."""
+    sizes = ([inputs, width, width, 1] for width in range(1, 2 + math.isqrt(count)))
+    return min(sizes, key=lambda widths: abs(sum((n + 1) * m for n, m in zip(widths, widths[1:])) - count))
+
+
+def open_data(name, count, seed, scale=None):
+    """Training points, test points, and how the reader's numbers become theirs: ((x, y), (x, y), scale).
+
+    Of a file every fifth point, in an order by chance, is for the test. Raises UserError.
+    """
+    try:
+        if name in TARGETS or not Path(name).is_file():
+            known = {"ranges": [list(pair) for pair in find(name).ranges], "mean": 0.0, "deviation": 1.0}
+            # what is learned may be noisy; what it is judged by is not
+            return sample(name, count, seed), sample(name, count, seed + 2**20, noise=False), scale or known
+        x, y = read_points(name)
+    except ValueError as error:
+        raise UserError(str(error)) from error
+    if len(x) < 10:
+        raise UserError(f"{name} has {len(x)} points: give at least 10")
+    order = torch.randperm(len(x), generator=torch.Generator().manual_seed(seed))
+    test, train = order[::5], order[torch.arange(len(x)) % 5 != 0]
+    scale = scale or {"ranges": [list(pair) for pair in ranges_of(x[train])], "mean": y[train].mean().item(),
+                      "deviation": y[train].std().item() or 1.0}
+    if len(scale["ranges"]) == x.shape[1]:  # else the widths will be told to be wrong
+        x = rescale(x, scale["ranges"])
+    y = (y - scale["mean"]) / scale["deviation"]
+    if not (x.isfinite().all() and y.isfinite().all()):
+        raise UserError(f"{name} has numbers that are too large to be scaled: divide its columns")
+    return (x[train], y[train]), (x[test], y[test]), scale
+
+
+def whole(word):
+    if not word.removeprefix("-").isdigit():
+        raise argparse.ArgumentTypeError(f"'{word}' is no whole number; learning_rate and steps stand before the flag")
+    return int(word)
+
+
+def training_arguments(description):
+    parser = flags.Parser(description)
+    parser.add_argument("-d", "--data", help=f"a function, one of {', '.join(TARGETS)}; or a CSV file with a first"
+                        f" line x1,...,xn,y (default: {DEFAULTS['data']})")
+    parser.add_argument("-l", "--load_model", metavar="PATH", default="untrained",
+                        help="checkpoint to go on from: its weights, with a fresh optimizer")
+    parser.add_argument("-s", "--save_model", metavar="PATH", default="default",
+                        help="'default' is where it was loaded from, or checkpoints/06_kan.pt when untrained;"
+                             " 'no_save' keeps nothing")
+    group = parser.add_argument_group("networks")
+    group.add_argument("--widths", nargs="+", type=whole, metavar="N",
+                       help="neurons of the KAN's layers, such as 2 1 1 (default: by the function)")
+    group.add_argument("--mlp_widths", nargs="+", type=whole, metavar="N",
+                       help="the same of the MLP (default: two hidden layers, as many parameters as the KAN)")
+    group.add_argument("--activation", choices=ACTIVATIONS, help=f"of the MLP (default: {DEFAULTS['activation']})")
+    group.add_argument("--grid", nargs="+", type=whole, metavar="G",
+                       help="cells of each curve's grid, made finer one after the other; 5 5 5 only refits the ranges"
+                            " (default: 5 10 20 40)")
+    group.add_argument("--order", type=int, help=f"of the splines (default: {DEFAULTS['order']})")
+    group = parser.add_argument_group("training")
+    group.add_argument("--optimizer", choices=STEPS, help="lm is Levenberg-Marquardt; each step of any sees all points"
+                                                          f" (default: {DEFAULTS['optimizer']})")
+    group.add_argument("--starts", type=int, metavar="N",
+                       help=f"how many seeds to begin from; the best one is kept (default: {DEFAULTS['starts']})")
+    group.add_argument("--points", type=int, metavar="N",
+                       help=f"of a function, for training, and as many for the test (default: {DEFAULTS['points']})")
+    group.add_argument("--seed", type=int, help="the same seed gives the same numbers (default: 1337)")
+    parser.checkpointed |= DEFAULTS | {"seed": 1337}
+    steps = ", ".join(f"{count} with {name}" for name, count in STEPS.items())
+    flags.number_flags(parser, {"learning_rate": "0.01, for adamw alone", "steps": steps})
+    return parser
+
+
+def settle(args, loaded, path):
+    """Fill in what was not typed, from the checkpoint or the defaults. Raises UserError for what can't be."""
+    if loaded:
+        for name, value in loaded["run"].items():
+            if name in ("widths", "mlp_widths", "order", "activation") and args.typed.get(name, value) != value:
+                raise UserError(f"{name} {shown_number(args.typed[name])} contradicts {path}, which has"
+                                f" {shown_number(value)}: leave it out")
+            if name not in args.typed and (name != "steps" or "optimizer" not in args.typed):
+                setattr(args, name, value)
+        if args.typed.get("starts", 1) != 1:
+            raise UserError("--starts is for new networks: with -l leave it out")
+        args.starts, args.grid = 1, args.typed.get("grid", [loaded["configs"]["kan"]["grid_size"]])
+    if isinstance(args.steps, str):
+        args.steps = STEPS[args.optimizer]
+    if isinstance(args.learning_rate, str):
+        args.learning_rate = 0.01
+    flags.check_numbers(args)
+    if args.learning_rate > 10:
+        raise UserError(f"learning_rate {args.learning_rate} must be at most 10: 0.01 is a good one")
+    for name, least in {"order": 1, "starts": 1, "points": 10}.items():
+        if getattr(args, name) < least:
+            raise UserError(f"{name} {getattr(args, name)} must be at least {least}")
+    if min(args.grid) < 1:
+        raise UserError(f"grid {shown_number(args.grid)} must be of numbers that are at least 1")
+
+
+def settle_widths(args, inputs):
+    """The configurations of both networks. Raises UserError for widths that don't fit the data, or are too many."""
+    args.widths = args.widths or WIDTHS.get(args.data) or [inputs, 2 * inputs + 1, 1]
+    for name in ("widths", "mlp_widths"):
+        widths = getattr(args, name)
+        if widths and (len(widths) < 2 or min(widths) < 1 or widths[0] != inputs or widths[-1] != 1):
+            raise UserError(f"{name} {shown_number(widths)} must begin with {inputs}, as many as {args.data} has"
+                            " inputs, and end with 1")
+    count = sum(n * m for n, m in zip(args.widths, args.widths[1:])) * (args.grid[-1] + args.order + 1)
+    args.mlp_widths = args.mlp_widths or equal_mlp(count, inputs)
+    configs = {"kan": {"widths": args.widths, "grid_size": args.grid[0], "order": args.order},
+               "mlp": {"widths": args.mlp_widths, "activation": args.activation}}
+    of_mlp = sum((n + 1) * m for n, m in zip(args.mlp_widths, args.mlp_widths[1:]))
+    if args.optimizer == "lm" and max(count, of_mlp) > MOST:
+        raise UserError(f"lm needs a matrix of {max(count, of_mlp):,} x {max(count, of_mlp):,} parameters:"
+                        " take --optimizer lbfgs, or a coarser --grid")
+    return configs
+
+
+def shown_number(value):
+    """[2, 1, 1] -> "2 1 1"."""
+    return " ".join(map(str, value)) if isinstance(value, list) else str(value)
+
+
+def report(kind, watches, test, scale, classes):
+    """Print what a network came to; returns the best start's Kept."""
+    best = min(watches, key=lambda watch: watch.kept.error)
+    model, size = restored(kind, best.kept), scale["deviation"]
+    failed = sum(not watch.kept.error <= FAILED * best.kept.error for watch in watches)
+    of_grid = f", grid {model.grid_size}, order {model.order}" if kind == "kan" else f", {model.activation}"
+    print(f"{NAMES[kind]} {'-'.join(map(str, model.widths))}{of_grid}: {model.parameter_count():,} parameters")
+    print(f"    best of {len(watches)} starts: training RMSE {best.kept.error * size:.2e},"
+          f" test RMSE {rmse(model, *test) * size:.2e}")
+    if classes:
+        right = ((model(test[0]) > 0.5) == (test[1] > 0.5)).double().mean()
+        print(f"    {right:.1%} of the test points are in the right class")
+    print(f"    its cost: {best.steps:,} steps, {best.gradients:,} gradient evaluations, {best.rows[-1][1]:.2f} s;"
+          f" of all starts {sum(watch.rows[-1][1] for watch in watches):.2f} s")
+    print(f"    training RMSE of each start: {' '.join(f'{watch.kept.error * size:.1e}' for watch in watches)}")
+    print(f"    failed starts, above {FAILED} times the best: {failed} of {len(watches)}", flush=True)
+    return best.kept
+
+
+def draw_losses(watched, size, path, title):
+    """The training RMSE against steps and against seconds: each start a line, the best one a thick one."""
+    figure = Figure(figsize=(9, 3.8), layout="constrained")
+    for axes, column, label in zip(figure.subplots(1, 2, sharey=True), (0, 1), ("steps", "seconds")):
+        for (kind, watches), color in zip(watched.items(), ("C0", "C1")):
+            best = min(watches, key=lambda watch: watch.kept.error)
+            for watch in watches:
+                axes.plot([row[column] for row in watch.rows], [row[2] * size for row in watch.rows], color=color,
+                          lw=2 if watch is best else 0.7, alpha=1 if watch is best else 0.5,
+                          label=NAMES[kind] if watch is best else None)
+        axes.set(xlabel=label, yscale="log")
+        axes.grid(alpha=0.3)
+        axes.legend(frameon=False)
+    figure.axes[0].set_ylabel("training RMSE, lowest so far")
+    figure.suptitle(title)
+    save_figure(figure, path)
+
+
+def train_command(args):
+    """Train both networks as the flags say and keep them; returns their errors, or None after Ctrl-C."""
+    torch.set_num_threads(1)  # so little to do at a time that threads would only wait for each other
+    load, save = flags.checkpoint_paths(args, DEFAULT_CHECKPOINT)
+    loaded = checkpoint.load(load, "kan") if load else None
+    settle(args, loaded, load)
+    (x, y), test, scale = open_data(args.data, args.points, args.seed, loaded and loaded["scale"])
+    configs = settle_widths(args, x.shape[1])
+    if loaded:
+        configs |= loaded["configs"]
+    classes = args.data in TARGETS and find(args.data).classes
+    print(f"{args.data}: {find(args.data).formula if args.data in TARGETS else 'points of a file'}")
+    print(f"{len(x):,} training and {len(test[0]):,} test points; {args.optimizer}, at most {args.steps:,} steps;"
+          f" knowing nothing but the mean: RMSE {test[1].std() * scale['deviation']:.3f}", flush=True)
+
+    watched, kept, stopped = {}, {}, False
+    for kind in NAMES:
+        state = loaded["models"].get(kind) if loaded else None
+        watches, stopped = fit_starts(kind, configs[kind], x, y, args, state)
+        if watches:
+            watched[kind], kept[kind] = watches, report(kind, watches, test, scale, classes)
+            configs[kind] = kept[kind].config
+        elif not stopped:
+            print(f"{NAMES[kind]}: no start gave a number; try a smaller learning_rate, or --optimizer lm")
+        if stopped:
+            break
+    if stopped:
+        print("stopped: what there is is the best so far")
+    if save and kept:
+        run = {name: getattr(args, name) for name in ("data", "widths", "mlp_widths", "activation", "order", "points",
+                                                      "optimizer", "learning_rate", "steps", "seed")}
+        states = (loaded["models"] if loaded else {}) | {kind: each.state for kind, each in kept.items()}
+        checkpoint.save(save, "kan", models=states, configs=configs, scale=scale, points=x[:1000].clone(), run=run,
+                        errors={kind: each.error for kind, each in kept.items()})
+        draw_losses(watched, scale["deviation"], save.with_suffix(".png"), f"{args.data}, {args.optimizer}")
+        print(f"checkpoint {shown(save)}, loss curves {shown(save.with_suffix('.png'))}")
+    return None if stopped else {kind: each.error for kind, each in kept.items()}
+
+
+def ensure_model():
+    """The path of the default checkpoint; if there is none, it is trained now, in seconds."""
+    with FileLock(f"{DEFAULT_CHECKPOINT}.lock"):
+        if not DEFAULT_CHECKPOINT.exists():
+            print(f"no {shown(DEFAULT_CHECKPOINT)} yet: training the default networks first")
+            if train_command(training_arguments("").parse([])) is None:
+                sys.exit(130)
+    return DEFAULT_CHECKPOINT
+
+
+def load_models(path):
+    """A checkpoint's networks by kind, "kan" and "mlp", and all else that it holds."""
+    loaded = checkpoint.load(path, "kan")
+    return {kind: restored(kind, Kept(loaded["configs"][kind], state, 0.0))
+            for kind, state in loaded["models"].items()}, loaded
+
+
+def main():
+    if train_command(training_arguments("Teach a function to a KAN and to an MLP, and compare them.").parse()) is None:
+        sys.exit(130)
+
+
+if __name__ == "__main__":
+    flags.run(main)
