@@ -201,6 +201,18 @@ MUTANTS = {
         "allowed[b, 1 : T - 1] = True",
         "05_bert_mlm/tests/test_question_answering.py",
     ),
+    "a spline that falls where it should rise": (
+        "06_kan/splines.py",
+        "rising = (x - left) * share",
+        "rising = (right - x) * share",
+        "06_kan/tests/test_kan_layer.py",
+    ),
+    "the gradient of another layer's weights": (
+        "06_kan/mlp.py",
+        "d_weights.insert(0, d_sum.T @ inputs[i])",
+        "d_weights.append(d_sum.T @ inputs[i])",
+        "06_kan/tests/test_mlp.py",
+    ),
     "a LoRA that begins at random": (
         "04_training/lora.py",
         "self.B = nn.Parameter(torch.zeros(out_size, peft.rank, device=device))",

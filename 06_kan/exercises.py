@@ -11,7 +11,7 @@ import torch
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "checkpoints"))
 import flags
 from answers import grade
-from kan_layer import bases
+from splines import bases
 
 KNOTS = torch.tensor([[-1.0, -0.6, -0.5, 0.1, 0.3, 0.8, 1.0, 1.7]], dtype=torch.float64)  # at no equal distances
 

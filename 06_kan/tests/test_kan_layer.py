@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 import torch
 from for_tests import oracle
-from kan_layer import KAN, FastFeatures, KANLayer, bases, cubic_bases, cubic_slopes, evenly, extended, features, slopes
+from kan_layer import KAN, KANLayer
+from splines import FastFeatures, bases, cubic_bases, cubic_slopes, evenly, extended, features, slopes
 
 UNEVEN = [-1.0, -0.9, -0.3, 0.0, 0.05, 0.6, 1.0]
 

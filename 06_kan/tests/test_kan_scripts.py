@@ -9,10 +9,12 @@ import least_squares
 import numpy as np
 import pytest
 import torch
+import watched_fits
 from flags import UserError
 from for_tests import refuse, succeed
 from functions import sample, values
 from kan_layer import KAN
+from mlp import MLP
 
 TRAIN, INFER = "06_kan/train.py", "06_kan/infer.py"
 NUMBER = r"(\d\.\d\de[-+]\d\d)"
@@ -100,7 +102,7 @@ def fitted(monkeypatch, kind, config, *words):
     monkeypatch.setattr(torch.Tensor, "backward", lambda *words: (taken.append(1), backward(*words))[1])
     args = arguments("--starts", 1, "--grid", 3, 5, *words)
     approximate.settle(args, None, None)
-    (watch,), stopped = approximate.fit_starts(kind, config, *sample("exp_sin", 200, 0), args)
+    (watch,), stopped = watched_fits.fit_starts(kind, config, *sample("exp_sin", 200, 0), args)
     assert not stopped
     return watch, len(taken)
 
@@ -125,7 +127,7 @@ def test_a_fit_that_ends_in_no_number_is_a_failed_start(monkeypatch, capsys):
         fits.append(1)
         return [math.nan] if len(fits) % 2 else least_squares.levenberg_marquardt(model, x, y, **settings)
 
-    monkeypatch.setattr(approximate, "levenberg_marquardt", broken)
+    monkeypatch.setattr(watched_fits, "levenberg_marquardt", broken)
     args = arguments("--starts", 2, "--grid", 5, "--points", 200, "-s", "no_save")
     assert approximate.train_command(args)["kan"] < 0.1
     assert capsys.readouterr().out.count("the best: 1 of 2") == 2
@@ -134,7 +136,7 @@ def test_a_fit_that_ends_in_no_number_is_a_failed_start(monkeypatch, capsys):
 @pytest.mark.parametrize("passes", [7, 100])
 def test_ctrl_c_saves_what_there_is(monkeypatch, tmp_path, capsys, passes):
     """After 7 looks the KAN has hardly begun; after 100 it is there, and the MLP has begun."""
-    look, looks = approximate.Watch.look, []
+    look, looks = watched_fits.Watch.look, []
 
     def interrupted(self, *words):
         look(self, *words)
@@ -142,7 +144,7 @@ def test_ctrl_c_saves_what_there_is(monkeypatch, tmp_path, capsys, passes):
         if len(looks) == passes:
             raise KeyboardInterrupt
 
-    monkeypatch.setattr(approximate.Watch, "look", interrupted)
+    monkeypatch.setattr(watched_fits.Watch, "look", interrupted)
     path = tmp_path / "stopped.pt"
     words = ("--starts", 1, "--grid", 5, 10, "--points", 200, "-s", path, 0.01, 60)
     assert approximate.train_command(arguments(*words)) is None
@@ -229,10 +231,10 @@ def test_an_mlp_of_about_as_many_parameters():
     for count in (1, 20, 130, 1000):
         for inputs in (1, 2, 10):
             widths = approximate.equal_mlp(count, inputs)
-            found = approximate.MLP(widths).parameter_count()
+            found = MLP(widths).parameter_count()
             for other in (widths[1] - 1, widths[1] + 1):
                 assert other < 1 or abs(found - count) <= abs(
-                    approximate.MLP([inputs, other, other, 1]).parameter_count() - count)
+                    MLP([inputs, other, other, 1]).parameter_count() - count)
 
 
 def test_the_default_networks_are_trained_once(monkeypatch, tmp_path):
