@@ -120,7 +120,7 @@ def guessed(model, batches, dtype=torch.float32):
     for batch in batches:
         ids, targets, *rest = (part.to(device) for part in batch)
         with autocast(device, dtype):
-            logits = model.head(model.hidden(ids, *rest[:3])[targets != -100]).float()
+            logits = model.head(model.hidden(ids, *rest[:3], only=targets != -100)).float()
         targets = targets[targets != -100]
         loss += torch.nn.functional.cross_entropy(logits, targets, reduction="sum").item()
         right += (logits.argmax(-1) == targets).sum().item()
