@@ -48,6 +48,7 @@ class GPTConfig:
     key_value_head_count: int | None = None
     qk_norm: bool = False
     window: int | None = None
+    window_layers: int | None = None  # how many of the first blocks look no further than the window; None is all
     norm_epsilon: float = 1e-5
     rotary_base: float = 10000.0
     rotary_size: int | None = None
@@ -121,6 +122,8 @@ class GPT(nn.Module):
         self.dropout = nn.Dropout(config.dropout)
         rotary = make_rotary(config)  # one for all blocks
         self.blocks = nn.ModuleList(Block(config, rotary) for _ in range(config.layer_count))
+        for block in self.blocks[config.layer_count if config.window_layers is None else config.window_layers :]:
+            block.attention.window = None
         self.norm = make_norm(config)
         if not config.tied_head:
             self.output = nn.Linear(config.embedding_size, config.vocab_size, bias=False)

@@ -167,7 +167,7 @@ def describe_for_hugging_face(config):
     """Our GPTConfig -> (config.json, Layout). Raises UserError if transformers has no model of that shape."""
     family = next((name for name, needs in FAMILIES.items() if config.positions == "rotary"
                    and (needs["bias"], needs.get("qk_norm", False)) == (config.bias, config.qk_norm)
-                   and (name == "mistral" or not config.window)), "gpt2")
+                   and (not config.window or name == "mistral" and config.window_layers is None)), "gpt2")
     if family == "gpt2":
         activations = {ours: theirs for theirs, ours in reversed(ACTIVATIONS.items())}
         described = {

@@ -141,14 +141,15 @@ def machine_flags(parser):
     parser.checkpointed["seed"] = 1337
 
 
-def generation_flags(parser, prompt, max_new_tokens=120):
-    """Add the flags of writing; `prompt` says what is gone on from when none is given."""
+def sampling_flags(parser, prompt, max_new_tokens=120, temperature=0.7, top_p=0.9):
+    """Add the flags of how tokens are chosen; `prompt` says what is gone on from when none is given."""
     group = parser.add_argument_group("generation")
     group.add_argument("-p", "--prompt", help=f"text to go on from (default: {prompt})")
     group.add_argument("-n", "--max_new_tokens", type=int, default=max_new_tokens, help="how many tokens to add")
-    group.add_argument("--temperature", type=float, default=0.7, help="0 takes the likeliest, 1 samples as learned")
+    group.add_argument("--temperature", type=float, default=temperature,
+                       help="0 takes the likeliest, 1 samples as learned")
     group.add_argument("--top_k", type=int, help="sample from the k likeliest tokens only")
-    group.add_argument("--top_p", type=float, default=0.9,
+    group.add_argument("--top_p", type=float, default=top_p,
                        help="sample from the likeliest tokens that hold this probability only")
     group.add_argument("--min_p", type=float,
                        help="sample from the tokens that have this share of the likeliest one's probability only")
@@ -156,6 +157,12 @@ def generation_flags(parser, prompt, max_new_tokens=120):
                        help="above 1 makes tokens that the text has already less likely")
     group.add_argument("--no_repeat_ngram", type=int, metavar="N", help="never say the same N tokens twice")
     group.add_argument("--min_new_tokens", type=int, default=0, help="no end of text before that many")
+    return group
+
+
+def generation_flags(parser, prompt, max_new_tokens=120):
+    """Add the flags of writing: those of sampling, and what else can be done with texts."""
+    group = sampling_flags(parser, prompt, max_new_tokens)
     group.add_argument("--stop", action="append", metavar="TEXT", default=[],
                        help="end where the model says this; may be given several times (default: none)")
     group = parser.add_argument_group("several texts at once")
@@ -173,24 +180,31 @@ def generation_flags(parser, prompt, max_new_tokens=120):
     group.add_argument("--stats", action="store_true", help="time to the first token, and tokens per second")
 
 
-def check_generation(args):
-    """Raise UserError for a value that no text can be written with."""
+def check_sampling(args):
+    """Raise UserError for a value that no token can be chosen with."""
     for name, wrong, cure in (
-        ("max_new_tokens", args.max_new_tokens < 1, "at least 1"),
+        ("max_new_tokens", args.max_new_tokens is not None and args.max_new_tokens < 1, "at least 1"),
         ("temperature", not 0 <= args.temperature < math.inf, "0 or more"),
         ("top_k", args.top_k is not None and args.top_k < 1, "at least 1"),
         ("top_p", not 0 < args.top_p <= 1, "above 0 and at most 1"),
         ("min_p", args.min_p is not None and not 0 <= args.min_p <= 1, "at least 0 and at most 1"),
         ("repetition_penalty", not 0 < args.repetition_penalty < math.inf, "above 0, and 1 changes nothing"),
         ("no_repeat_ngram", args.no_repeat_ngram is not None and args.no_repeat_ngram < 1, "at least 1"),
-        ("min_new_tokens", not 0 <= args.min_new_tokens <= args.max_new_tokens, "from 0 to max_new_tokens"),
-        ("samples", args.samples < 1, "at least 1"),
-        ("best_of", args.best_of < 1, "at least 1"),
-        ("beams", args.beams < 1, "at least 1"),
-        ("length_penalty", not -10 <= args.length_penalty <= 10, "from -10 to 10"),
+        ("min_new_tokens", not 0 <= args.min_new_tokens <= (args.max_new_tokens or math.inf),
+         "from 0 to max_new_tokens"),
     ):
         if wrong:
             raise UserError(f"{name} {getattr(args, name)} must be {cure}")
+
+
+def check_generation(args):
+    """Raise UserError for a value that no text can be written with."""
+    check_sampling(args)
+    for name in ("samples", "best_of", "beams"):
+        if getattr(args, name) < 1:
+            raise UserError(f"{name} {getattr(args, name)} must be at least 1")
+    if not -10 <= args.length_penalty <= 10:
+        raise UserError(f"length_penalty {args.length_penalty} must be from -10 to 10")
     if "" in args.stop:
         raise UserError("--stop '' would end every text before it begins: name a text")
     several = [f"--{name}" for name in ("samples", "best_of", "beams") if getattr(args, name) > 1]
