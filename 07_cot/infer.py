@@ -1,0 +1,118 @@
+"""Ask a trained model: it thinks in several ways at once, and votes.
+
+    python 07_cot/infer.py "3*9+6*8*2*1-5?" --samples 16
+    python 07_cot/infer.py "3*9+6*8*2*1-5?" --samples 16 --plot         # draws the thought tree
+    python 07_cot/infer.py "3*9+6*8*2*1-5?" --calculator
+    python 07_cot/infer.py --eval arithmetic --limit 400 --samples 16 --runs 3
+"""
+
+import sys
+from collections import Counter
+from pathlib import Path
+
+import torch
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "checkpoints"))
+sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "03_gpt"))
+import flags
+from chains import Guide, calculator, mod_10_calculator, row_generators, think
+from fast_decode import for_writing
+from flags import UserError, shown
+from problem_batches import STYLES
+from reasoner import ensure_reasoner, load_reasoner
+from step_search import refine, step_beams
+from tasks import FAMILIES, family_of
+from thought_tree import draw_tree, tree_of
+from trainer import autocast
+
+MOD_10 = ("arithmetic", "programs")  # families whose results are single digits
+
+
+def arguments():
+    parser = flags.Parser("Let a model think about a question in several ways, and vote.")
+    parser.add_argument("question", nargs="?", help="of one of the families; 07_cot/tasks.py shows how they look")
+    flags.sampling_flags(parser, "nothing: a question is needed", max_new_tokens=None, top_p=1.0)
+    group = parser.add_argument_group("thinking")
+    group.add_argument("--samples", type=int, metavar="N", default=1, help="draw N chains at once")
+    group.add_argument("--calculator", action="store_true", help="a tool writes what stands behind each =")
+    group.add_argument("--least_steps", type=int, metavar="N", default=0,
+                       help="an answer before that many is turned into 'wait' (train.py --slips teaches the word)")
+    group.add_argument("--most_steps", type=int, metavar="N", help="behind that many the answer is due")
+    group.add_argument("--step_beams", type=int, metavar="N", default=0,
+                       help="search: after each step keep the N likeliest beginnings")
+    group.add_argument("--refine", type=int, metavar="ROUNDS", default=0,
+                       help="write the first chain anew from the step on of which the model is least sure")
+    group.add_argument("--plot", nargs="?", const="thought_tree.png", metavar="PNG", help="draw the thought tree")
+    group = parser.add_argument_group("model")
+    group.add_argument("-l", "--load_model", metavar="PATH",
+                       help="a checkpoint of train.py (default: that of the question's family, trained if need be)")
+    group.add_argument("--style", choices=STYLES, default="chain", help="think first, or answer at once")
+    flags.machine_flags(parser)
+    return parser
+
+
+def steering(args, name, tokenizer):
+    """How the tokens of chains are chosen, as the flags say."""
+    says = (mod_10_calculator if name in MOD_10 else calculator) if args.calculator else None
+    return Guide(args.temperature, args.top_k, args.top_p, args.min_p, args.repetition_penalty, args.no_repeat_ngram,
+                 args.min_new_tokens, tokenizer=tokenizer, says=says, least_steps=args.least_steps,
+                 most_steps=args.most_steps)
+
+
+def draw_chains(model, tokenizer, question, args, name):
+    """The Chains that the flags ask for."""
+    settings = steering(args, name, tokenizer)
+    if args.step_beams:
+        return step_beams(model, tokenizer, question, args.step_beams, settings=settings)
+    generators = row_generators(args.samples, args.seed)
+    (chains,) = think(model, tokenizer, [question], args.samples, settings, args.max_new_tokens, generators)
+    if args.refine:
+        chains[0] = refine(model, tokenizer, question, chains[0], args.refine, settings=settings)
+    return chains
+
+
+def marked(question, chain, family):
+    """A chain as text, in which what does not follow is marked: "3*9=7;7+6=4(wrong);#4(wrong)"."""
+    rights = family.judge(question, chain.steps)[0]
+    words = [f"{step}{'' if right else '(wrong)'};" for step, right in zip(chain.steps, rights)]
+    if chain.answer is None:
+        return f"{''.join(words)} no answer"
+    return f"{''.join(words)}#{chain.answer}{'' if family.right(question, chain.answer) else '(wrong)'}"
+
+
+def main():
+    parser = arguments()
+    args = parser.parse()
+    question = args.question or args.prompt
+    if question is None:
+        parser.error("give a question, such as '3*9+6*8*2*1-5?'")
+    flags.check_sampling(args)
+    for name, least in (("samples", 1), ("least_steps", 0), ("step_beams", 0), ("refine", 0)):
+        if getattr(args, name) < least:
+            raise UserError(f"{name} {getattr(args, name)} must be at least {least}")
+    name = family_of(question)
+    family = FAMILIES[name]
+    path = args.load_model or ensure_reasoner(name, args.style)
+    model, dtype, tokenizer, _ = load_reasoner(path, args)
+    model, dtype = for_writing(model, dtype)
+    with torch.no_grad(), autocast(model.head_weight.device, dtype):
+        chains = draw_chains(model, tokenizer, question, args, name)
+
+    print(question)
+    for text, count in Counter(marked(question, chain, family) for chain in chains).most_common():
+        print(f"{count:4}x {text}")
+    votes = Counter(chain.answer for chain in chains if chain.answer is not None)
+    if not votes:
+        print("no chain came to an answer")
+        return
+    print(f"votes: {', '.join(f'{answer} {count}' for answer, count in votes.most_common())}")
+    answer = votes.most_common(1)[0][0]
+    truth = "right" if family.right(question, answer) else f"wrong: it is {family.solve(question).answer}"
+    print(f"answer: {answer} ({truth})")
+    if args.plot:
+        draw_tree(tree_of(question, chains, family), args.plot)
+        print(f"thought tree: {shown(args.plot)}")
+
+
+if __name__ == "__main__":
+    flags.run(main)

@@ -1,0 +1,95 @@
+"""The scripts, run as a reader would run them, with flags that take seconds."""
+
+import re
+
+import checkpoint
+import pytest
+from chains import Chain
+from for_tests import refuse, succeed
+from tasks import FAMILIES
+from thought_tree import draw_tree, tree_of, votes_of
+
+TRAIN, INFER = "07_cot/train.py", "07_cot/infer.py"
+SMALL = ("--problems", 500, 16, 8, 96, "5e-3", 20, 2, 2)
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory):
+    saved = tmp_path_factory.mktemp("cot") / "small.pt"
+    return saved, succeed(TRAIN, "--style", "chain", "--difficulty", 3, "-s", saved, *SMALL)
+
+
+def test_what_training_prints_and_leaves(trained):
+    saved, out = trained
+    assert "arithmetic, chain: " in out and re.search(r"\d% of \d+ held-out problems solved", out)
+    loaded = checkpoint.load(saved, "gpt")
+    assert loaded["run"]["style"] == "chain" and loaded["progress"]["finished"]
+    assert loaded["config"]["window_layers"] == 1
+    assert saved.with_suffix(".png").read_bytes()[:4] == b"\x89PNG"
+
+
+def test_both_styles_see_as_many_tokens(tmp_path):
+    out = succeed(TRAIN, "-s", "no_save", "--difficulty", 3, *SMALL)
+    assert "arithmetic, chain" in out and "arithmetic, direct" in out
+
+
+def test_a_run_goes_on(trained, tmp_path):
+    """A finished one begins anew from its weights; one with a second head keeps it."""
+    saved, _ = trained
+    again = tmp_path / "again.pt"
+    succeed(TRAIN, "--style", "chain", "-l", saved, "-s", again, "--second_head", 0.3, "--slips", 0.2)
+    assert any(name.startswith("model.join") for name in checkpoint.load(again, "gpt")["second_head"])
+    assert "going on" not in succeed(TRAIN, "--style", "chain", "-l", again)
+
+
+@pytest.mark.parametrize(("words", "cure"), [
+    (["-d", "algebra"], "choose from arithmetic"), (["--difficulty", "99"], "must be from 1 to 40"),
+    (["--problems", "5"], "must be from 100"), (["-s", "x.pt"], "--style chain"),
+    (["--slips", "1"], "must be from 0 to 0.9"), (["-s", "no_save", "16", "8", "20"], "give a block_size"),
+])
+def test_mistakes_of_training(words, cure):
+    assert cure in refuse(TRAIN, *words)
+
+
+def test_inference(trained, tmp_path):
+    saved, _ = trained
+    out = succeed(INFER, "3*9+6*8?", "-l", saved, "--samples", 5, "--plot", tmp_path / "tree.png", cwd=tmp_path)
+    counts = [int(count) for count in re.findall(r"^ *(\d+)x ", out, re.MULTILINE)]
+    assert sum(counts) == 5
+    assert (tmp_path / "tree.png").read_bytes()[:4] == b"\x89PNG"
+    assert succeed(INFER, "3*9+6*8?", "-l", saved, "--samples", 5) == succeed(
+        INFER, "-p", "3*9+6*8?", "-l", saved, "--samples", 5), "the same seed, the same chains"
+    assert "(wrong)" in out or re.search(r"answer: 4 \(right\)", out)
+
+
+@pytest.mark.parametrize("words", [["--step_beams", 2], ["--refine", 2], ["--most_steps", 2], ["--least_steps", 3],
+                                   ["--calculator", "--top_k", 5, "--top_p", 0.9, "--min_p", 0.05],
+                                   ["--repetition_penalty", 1.1, "--no_repeat_ngram", 9, "--temperature", 0]])
+def test_ways_to_think(trained, words):
+    assert succeed(INFER, "3*9+6*8?", "-l", trained[0], "-n", 60, *words).count("x ") >= 1
+
+
+@pytest.mark.parametrize(("words", "cure"), [
+    (["what is love?"], "no family knows"), ([], "give a question"), (["1+2?", "--samples", 0], "at least 1"),
+    (["1+2?", "-l", "nowhere.pt"], "no checkpoint"), (["1+2?", "--top_p", 2], "above 0"),
+])
+def test_mistakes_of_inference(words, cure):
+    assert cure in refuse(INFER, *words)
+
+
+def test_the_tree_of_thoughts(tmp_path):
+    """Chains that begin alike share their steps; votes and marks are those of the chains."""
+    texts = ["3*9=7;7+6=3;#3", "3*9=7;7+6=3;#3", "3*9=7;7+6=4;#4", "3*9=8;8+6=4;#4", "3*9=7;"]
+    root = tree_of("3*9+6?", [Chain(text) for text in texts], FAMILIES["arithmetic"])
+    first = root.children["3*9=7"]
+    assert (first.count, first.right, root.children["3*9=8"].right) == (4, True, False)
+    assert root.children["3*9=8"].children["8+6=4"].right, "it follows from the wrong one"
+    assert first.children["7+6=3"].children["#3"].right and not first.children["7+6=4"].right
+    assert votes_of(root) == {"3": 2, "4": 2, "no answer": 1} and root.leaves == 4
+    draw_tree(root, tmp_path / "tree.png")
+    assert (tmp_path / "tree.png").stat().st_size > 5000
+
+
+def test_with_and_without(tmp_path):
+    assert "at least one test problem" in refuse("07_cot/with_and_without.py", "--limit", 0)
+    assert "choose from" in refuse("07_cot/with_and_without.py", "-d", "algebra")
