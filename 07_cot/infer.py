@@ -16,12 +16,13 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "checkpoints"))
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "03_gpt"))
 import flags
 from chains import Guide, calculator, mod_10_calculator, row_generators, think
+from exams import sit
 from fast_decode import for_writing
 from flags import UserError, shown
 from problem_batches import STYLES
 from reasoner import ensure_reasoner, load_reasoner
 from step_search import refine, step_beams
-from tasks import FAMILIES, family_of
+from tasks import family_of, find
 from thought_tree import draw_tree, tree_of
 from trainer import autocast
 
@@ -43,6 +44,11 @@ def arguments():
     group.add_argument("--refine", type=int, metavar="ROUNDS", default=0,
                        help="write the first chain anew from the step on of which the model is least sure")
     group.add_argument("--plot", nargs="?", const="thought_tree.png", metavar="PNG", help="draw the thought tree")
+    group = parser.add_argument_group("a set of questions")
+    group.add_argument("--eval", metavar="FAMILY", help="instead of a question, test problems of a family")
+    group.add_argument("--limit", type=int, metavar="N", default=400, help="how many of them")
+    group.add_argument("--difficulty", type=int, help="of these (default: the family's own)")
+    group.add_argument("--runs", type=int, metavar="M", default=1, help="all of it M times, with other chances")
     group = parser.add_argument_group("model")
     group.add_argument("-l", "--load_model", metavar="PATH",
                        help="a checkpoint of train.py (default: that of the question's family, trained if need be)")
@@ -84,20 +90,28 @@ def main():
     parser = arguments()
     args = parser.parse()
     question = args.question or args.prompt
-    if question is None:
-        parser.error("give a question, such as '3*9+6*8*2*1-5?'")
+    if (question is None) == (args.eval is None):
+        parser.error("give a question, such as '3*9+6*8*2*1-5?', or --eval and a family")
     flags.check_sampling(args)
-    for name, least in (("samples", 1), ("least_steps", 0), ("step_beams", 0), ("refine", 0)):
+    for name, least in {"samples": 1, "least_steps": 0, "step_beams": 0, "refine": 0, "limit": 1, "runs": 1}.items():
         if getattr(args, name) < least:
             raise UserError(f"{name} {getattr(args, name)} must be at least {least}")
-    name = family_of(question)
-    family = FAMILIES[name]
+    name = args.eval or family_of(question)
+    family = find(name)
     path = args.load_model or ensure_reasoner(name, args.style)
     model, dtype, tokenizer, _ = load_reasoner(path, args)
     model, dtype = for_writing(model, dtype)
     with torch.no_grad(), autocast(model.head_weight.device, dtype):
-        chains = draw_chains(model, tokenizer, question, args, name)
+        if args.eval:
+            settings, of_chance = steering(args, name, tokenizer), (args.samples, args.runs, args.seed)
+            for line in sit(model, tokenizer, name, settings, args.limit, *of_chance, args.difficulty):
+                print(line, flush=True)
+        else:
+            show(question, draw_chains(model, tokenizer, question, args, name), family, args.plot)
 
+
+def show(question, chains, family, plot):
+    """Print the chains, the votes and the answer; draw the tree to the path `plot`, if there is one."""
     print(question)
     for text, count in Counter(marked(question, chain, family) for chain in chains).most_common():
         print(f"{count:4}x {text}")
@@ -109,9 +123,9 @@ def main():
     answer = votes.most_common(1)[0][0]
     truth = "right" if family.right(question, answer) else f"wrong: it is {family.solve(question).answer}"
     print(f"answer: {answer} ({truth})")
-    if args.plot:
-        draw_tree(tree_of(question, chains, family), args.plot)
-        print(f"thought tree: {shown(args.plot)}")
+    if plot:
+        draw_tree(tree_of(question, chains, family), plot)
+        print(f"thought tree: {shown(plot)}")
 
 
 if __name__ == "__main__":

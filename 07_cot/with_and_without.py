@@ -1,6 +1,6 @@
 """What is thinking worth? The same problems with a chain and without, several families and seeds, on test problems.
 
-    python 07_cot/with_and_without.py                   # an hour on one core; what is trained stays trained
+    python 07_cot/with_and_without.py                   # an hour on one core; what was measured is kept
     python 07_cot/with_and_without.py -d arithmetic --seeds 1337
 
 Both models have the same size and see as many tokens; training ends after the same number of steps.
@@ -8,6 +8,7 @@ Both models have the same size and see as many tokens; training ends after the s
 
 import json
 import sys
+import time
 from collections import Counter
 from pathlib import Path
 from statistics import mean
@@ -15,7 +16,6 @@ from statistics import mean
 import torch
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "checkpoints"))
-import checkpoint
 import flags
 import measure
 from atomic import replacing
@@ -27,7 +27,7 @@ from tasks import FAMILIES, draw, find
 
 DATA = ["arithmetic", "addition", "knights"]
 SEEDS = [1337, 1338, 1339]
-RESULTS = Path(__file__).resolve().parent / "figures/with_and_without.json"
+CELLS = flags.CHECKPOINTS / "07_with_and_without.json"
 
 
 def arguments():
@@ -40,39 +40,36 @@ def arguments():
     return parser
 
 
-def trained(data, style, seed, args):
-    """The path of a trained model; None after Ctrl-C. One that is unfinished is gone on with."""
-    path = flags.CHECKPOINTS / f"07_compared_{data}_{style}_{seed}.pt"
-    if not (path.exists() and checkpoint.load(path, "gpt")["progress"]["finished"]):
-        words = ["-d", data, "--seed", str(seed), "-s", str(path), "-l", str(path), "--dtype", args.dtype]
-        of_training = training_arguments("").parse(words)
-        of_training.steps = args.steps or of_training.steps
-        if train_command(of_training, style) is None:
-            return None
-    return path
-
-
 def chance(data, problems):
     """The share of problems that are answered by the answer which is the most common one in training."""
     common = Counter(problem.answer for problem in draw(data, "train", 5000, seed=1)).most_common(1)[0][0]
     return mean(find(data).right(problem.question, common) for problem in problems)
 
 
-def measured(data, style, args):
-    """{"right": a share for each seed, "seconds": of training}; None after Ctrl-C."""
-    problems, row = draw(data, "test", args.limit, seed=1), {"right": [], "seconds": []}
-    for seed in args.seeds:
-        path = trained(data, style, seed, args)
-        if path is None:
-            return None
-        args.seed = seed
-        model, dtype, tokenizer, _ = load_reasoner(path, args)
-        share, low, high = accuracy(solved(model, tokenizer, data, problems, dtype))
-        row["right"].append(share)
-        row["seconds"].append(checkpoint.load(path, "gpt")["progress"]["seconds"])
-        print(f"{data}, {style}, seed {seed}: {share:.1%} of {len(problems)} test problems ({low:.1%} to {high:.1%}),"
-              f" {row['seconds'][-1]:.0f} s of training", flush=True)
-    return row
+def measured(data, style, seed, args):
+    """[share of test problems solved, seconds of one processor that training took]; what was measured is kept.
+
+    Seconds of a processor, not of the clock: what else runs at the time does not count.
+    """
+    known = json.loads(CELLS.read_text(encoding="utf-8")) if CELLS.exists() else {}
+    name = f"{data} {style} {seed} {args.steps} {args.limit}"
+    if name not in known:
+        path = flags.CHECKPOINTS / f"07_compared_{data}_{style}_{seed}.pt"
+        words = ["-d", data, "--seed", str(seed), "-s", str(path), "--device", args.device, "--dtype", args.dtype]
+        of_training, began = training_arguments("").parse(words), time.process_time()
+        of_training.steps = args.steps or of_training.steps
+        if train_command(of_training, style) is None:
+            sys.exit(130)
+        seconds = time.process_time() - began
+        model, dtype, tokenizer, _ = load_reasoner(path, of_training)
+        right = solved(model, tokenizer, data, draw(data, "test", args.limit, seed=1), dtype)
+        known[name] = [*accuracy(right), seconds]
+        with replacing(CELLS) as beside:
+            beside.write_text(json.dumps(known), encoding="utf-8")
+    share, low, high, seconds = known[name]
+    print(f"{data}, {style}, seed {seed}: {share:.1%} of {args.limit} test problems ({low:.1%} to {high:.1%}),"
+          f" {seconds:.0f} s of a processor", flush=True)
+    return share, seconds
 
 
 def main():
@@ -81,23 +78,18 @@ def main():
         find(data)
     if args.limit < 1 or not args.seeds:
         raise UserError("give at least one test problem and one seed")
-    results = {"machine": measure.machine("torch"), "threads": torch.get_num_threads(), "seeds": args.seeds,
-               "problems": args.limit, "families": {}}
+    torch.set_num_threads(1)  # several would wait for each other, and that would count
+    lines = []
     for data in args.data:
-        rows = {"chance": chance(data, draw(data, "test", args.limit, seed=1))}
-        for style in STYLES:
-            rows[style] = measured(data, style, args)
-            if rows[style] is None:
-                sys.exit(130)
-        results["families"][data] = rows
-    if (args.data, args.seeds, args.steps) == (DATA, SEEDS, None):
-        with replacing(RESULTS) as beside:
-            beside.write_text(json.dumps(results, indent=1), encoding="utf-8")
-    print("\n| family | chance | at once | with a chain | seconds each |\n|---|---|---|---|---|")
-    for data, rows in results["families"].items():
-        direct, chain = (" ".join(f"{share:.1%}" for share in rows[style]["right"]) for style in ("direct", "chain"))
-        print(f"| {data} | {rows['chance']:.1%} | {direct} | {chain} | {mean(rows['direct']['seconds']):.0f},"
-              f" {mean(rows['chain']['seconds']):.0f} |")
+        cells = {style: [measured(data, style, seed, args) for seed in args.seeds] for style in STYLES}
+        shares = (" ".join(f"{share:.1%}" for share, _ in cells[style]) for style in ("direct", "chain"))
+        seconds = (f"{mean(seconds for _, seconds in cells[style]):.0f}" for style in ("direct", "chain"))
+        by_chance = chance(data, draw(data, "test", args.limit, seed=1))
+        lines.append(f"| {data} | {by_chance:.1%} | {' | '.join(shares)} | {', '.join(seconds)} |")
+    seeds = " ".join(map(str, args.seeds))
+    print(f"\n{args.limit} test problems, seeds {seeds}; one thread, {measure.machine('torch')}\n")
+    print("| family | chance | at once, each seed | with a chain | seconds of training |\n|---|---|---|---|---|")
+    print("\n".join(lines))
 
 
 if __name__ == "__main__":

@@ -62,6 +62,16 @@ def test_inference(trained, tmp_path):
     assert "(wrong)" in out or re.search(r"answer: 4 \(right\)", out)
 
 
+def test_a_set_of_questions(trained):
+    out = succeed(INFER, "--eval", "arithmetic", "--difficulty", 3, "-l", trained[0], "--limit", 20, "--samples", 4,
+                  "--runs", 2, "-n", 40)
+    passed = [float(share) for share in re.findall(r"^run \d: .*pass@4 ([\d.]+)%", out, re.MULTILINE)]
+    assert len(passed) == 2 and out.count("80 chains:") == 2
+    mean, deviation = re.search(r"of 2 runs: .*pass@4 ([\d.]+)% \+- ([\d.]+)%", out).groups()
+    assert float(mean) == pytest.approx(sum(passed) / 2, abs=0.11)
+    assert float(deviation) == pytest.approx(abs(passed[0] - passed[1]) / 2, abs=0.11)
+
+
 @pytest.mark.parametrize("words", [["--step_beams", 2], ["--refine", 2], ["--most_steps", 2], ["--least_steps", 3],
                                    ["--calculator", "--top_k", 5, "--top_p", 0.9, "--min_p", 0.05],
                                    ["--repetition_penalty", 1.1, "--no_repeat_ngram", 9, "--temperature", 0]])
@@ -72,6 +82,7 @@ def test_ways_to_think(trained, words):
 @pytest.mark.parametrize(("words", "cure"), [
     (["what is love?"], "no family knows"), ([], "give a question"), (["1+2?", "--samples", 0], "at least 1"),
     (["1+2?", "-l", "nowhere.pt"], "no checkpoint"), (["1+2?", "--top_p", 2], "above 0"),
+    (["--eval", "algebra"], "choose from"), (["1+2?", "--eval", "arithmetic"], "or --eval"),
 ])
 def test_mistakes_of_inference(words, cure):
     assert cure in refuse(INFER, *words)

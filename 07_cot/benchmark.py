@@ -1,0 +1,99 @@
+"""Measure chains together beside chains one by one, and scores of texts beside the libraries that define them.
+
+    python 07_cot/benchmark.py      # two minutes; figures/benchmark.json, and the table in README.md
+
+sacrebleu and rouge-score are needed: pip install -r .ci/oracles.txt
+"""
+
+import random
+import sys
+from functools import partial
+from pathlib import Path
+
+import torch
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "checkpoints"))
+sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "03_gpt"))
+import flags
+import measure
+from chains import row_generators, think
+from fast_decode import FastDecode
+from reasoner import ensure_reasoner, load_reasoner
+from sampling import Sampling
+from text_scores import corpus_bleu, rouge
+
+HERE = Path(__file__).resolve().parent
+QUESTION, COUNT, SENTENCES = "3*9+6*8*2*1-5?", 16, 300
+
+
+def thinking_rows(rounds, args):
+    """16 chains of one question in one batch beside the same 16, one by one; they are the same chains."""
+    model, dtype, tokenizer, _ = load_reasoner(ensure_reasoner("arithmetic"), args)
+    model, settings = FastDecode(model, dtype), Sampling(1.0)
+
+    def together():
+        return think(model, tokenizer, [QUESTION], COUNT, settings, generators=row_generators(COUNT, 0))[0]
+
+    def one_by_one():
+        return [think(model, tokenizer, [QUESTION], 1, settings, generators=[generator])[0][0]
+                for generator in row_generators(COUNT, 0)]
+
+    if [chain.text for chain in together()] != [chain.text for chain in one_by_one()]:
+        sys.exit("they are not the same chains: the times can't be compared")
+    yield measure.row(f"{COUNT} chains of one question", "s", *sides(together, "one by one", one_by_one, rounds))
+    questions = [f"{i // 10}*{i % 10}+6*8*2*1-5?" for i in range(64)]
+    yield measure.row("a greedy chain for each of 64 questions", "s", *sides(
+        lambda: think(model, tokenizer, questions), "one by one",
+        lambda: [think(model, tokenizer, [question]) for question in questions], rounds))
+
+
+def sides(ours, peer, theirs, rounds):
+    """What measure.row wants of two functions."""
+    mine, others = measure.in_turn(partial(measure.seconds, ours), partial(measure.seconds, theirs), rounds)
+    return mine, peer, others
+
+
+def score_rows(rounds):
+    """BLEU and ROUGE of sentences that share most of their words."""
+    import sacrebleu
+    from rouge_score.rouge_scorer import RougeScorer
+
+    words = ["the", "quick", "brown", "fox", "jumps", "over", "a", "lazy", "dog", "and", "sleeps,", "of", "3.5", "cats"]
+    chance = random.Random(0)
+    said = [" ".join(chance.choices(words, k=20)) for _ in range(SENTENCES)]
+    wanted = [" ".join(word if chance.random() < 0.7 else chance.choice(words) for word in text.split())
+              for text in said]
+    scorer = RougeScorer(["rouge1", "rouge2", "rougeL"])
+    theirs = sacrebleu.corpus_bleu(said, [wanted]).score
+    if abs(corpus_bleu(said, wanted) - theirs) > 1e-9:
+        sys.exit("BLEU differs: the times can't be compared")
+    yield measure.row(f"BLEU of {SENTENCES} sentences", "s", *sides(
+        lambda: corpus_bleu(said, wanted), "sacrebleu", lambda: sacrebleu.corpus_bleu(said, [wanted]), rounds))
+    yield measure.row(f"ROUGE-1, -2 and -L of {SENTENCES} sentences", "s", *sides(
+        lambda: [rouge(a, b) for a, b in zip(said, wanted)], "rouge-score",
+        lambda: [scorer.score(b, a) for a, b in zip(said, wanted)], rounds))
+
+
+def main():
+    parser = flags.Parser("Measure chains at once, and scores of texts.")
+    flags.machine_flags(parser)
+    parser.add_argument("--rounds", type=int, default=7, help="of both sides in turn; medians are taken")
+    args = parser.parse()
+    if args.rounds < 1:
+        raise flags.UserError(f"rounds {args.rounds} must be at least 1")
+    try:
+        import rouge_score  # noqa: F401
+        import sacrebleu  # noqa: F401
+    except ImportError as error:
+        raise flags.UserError(f"{error.name} is missing: pip install -r .ci/oracles.txt") from error
+    torch.set_num_threads(1)
+    with torch.no_grad():
+        rows = [*thinking_rows(args.rounds, args), *score_rows(args.rounds)]
+    results = {"machine": f"{measure.machine('torch', 'sacrebleu', 'rouge-score')}; one thread", "rounds": args.rounds,
+               "rows": rows}
+    measure.write(results, HERE)
+    print("\n".join(measure.table(results)))
+
+
+if __name__ == "__main__":
+    flags.run(main)

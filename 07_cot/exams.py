@@ -1,0 +1,30 @@
+"""A set of questions, N chains for each, m times over: the original project's experiment, with its figures apart."""
+
+from chains import row_generators, think
+from metrics import chain_metrics, mean_and_deviation, one_line, sample_metrics
+from tasks import draw, find
+
+
+def sit(model, tokenizer, data, settings, limit, samples, runs, seed, difficulty=None):
+    """Yield lines: what each of `runs` came to on `limit` test problems of a family, then means and deviations.
+
+    pass@N is what the original called accuracy; maj@N is what a user gets who lets the N chains vote.
+    """
+    family, problems = find(data), draw(data, "test", limit, 1, difficulty)
+    questions, ks, found = [problem.question for problem in problems], sorted({1, samples}), []
+    for run in range(runs):
+        generators = row_generators(len(questions) * samples, seed + run)
+        chains = think(model, tokenizer, questions, samples, settings, generators=generators)
+        groups = [([chain.answer for chain in each], [chain.answer is not None and family.right(question, chain.answer)
+                                                      for chain in each]) for question, each in zip(questions, chains)]
+        found.append(sample_metrics(groups, ks))
+        all_chains = [(family, question, chain.text) for question, each in zip(questions, chains) for chain in each]
+        yield f"run {run + 1}: {shares(found[-1])}; {one_line(chain_metrics(all_chains))}"
+    if runs > 1:
+        summary = {name: mean_and_deviation([each[name] for each in found]) for name in found[0]}
+        words = (f"{name} {mean:.1%} +- {deviation:.1%}" for name, (mean, deviation) in summary.items())
+        yield f"mean and mean absolute deviation of {runs} runs: {', '.join(words)}"
+
+
+def shares(metrics):
+    return ", ".join(f"{name} {share:.1%}" for name, share in metrics.items())
