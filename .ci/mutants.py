@@ -219,6 +219,18 @@ MUTANTS = {
         "self.B = nn.Parameter(torch.randn(out_size, peft.rank, device=device))",
         "04_training/tests/test_lora.py",
     ),
+    "a step of Levenberg-Marquardt that is kept though it was worse": (
+        "06_kan/least_squares.py",
+        "    torch.nn.utils.vector_to_parameters(vector, parameters)\n",
+        "    torch.nn.utils.vector_to_parameters(tried, parameters)\n",
+        "06_kan/tests/test_least_squares.py",
+    ),
+    "features rounded before the closed form": (
+        "06_kan/splines.py",
+        "places = (x - first) / step\n",
+        "places = ((x - first) / step).to(dtype)\n",
+        "06_kan/tests/test_kan_speed.py",
+    ),
 }
 
 

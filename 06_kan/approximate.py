@@ -8,13 +8,12 @@
 """
 
 import argparse
-import math
 import sys
 from pathlib import Path
 
 import torch
 from filelock import FileLock
-from functions import TARGETS, find, ranges_of, read_points, rescale, sample
+from functions import SHAPES, TARGETS, find, ranges_of, read_points, rescale, sample
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "checkpoints"))
 import checkpoint
@@ -24,23 +23,33 @@ from flags import UserError, shown
 from least_squares import rmse
 from matplotlib.figure import Figure
 from mlp import ACTIVATIONS
-from watched_fits import Kept, fit_starts, restored
+from watched_fits import Kept, Recipe, fit_starts, restored
 
 DEFAULT_CHECKPOINT = flags.CHECKPOINTS / "06_kan.pt"
 STEPS = {"lm": 160, "lbfgs": 400, "adamw": 2000}
-# sums within sums, as the paper has them; where it has none, the 2n + 1 neurons of Kolmogorov's theorem
-WIDTHS = {"bessel": [1, 1], "exp_sin": [2, 1, 1], "product": [2, 2, 1], "four": [4, 2, 1, 1], "hundred": [100, 1, 1]}
-DEFAULTS = {"data": "exp_sin", "widths": None, "mlp_widths": None, "activation": "silu", "grid": [5, 10, 20, 40],
-            "order": 3, "optimizer": "lm", "starts": 5, "points": 2000}
+DEFAULTS = {"data": "exp_sin", "widths": None, "mlp_widths": None, "activation": "silu", "grid": None,
+            "order": 3, "optimizer": "lm", "starts": 5, "trials": 1, "points": 2000}
 NAMES = {"kan": "KAN", "mlp": "MLP"}
 FAILED = 10  # times the error of the best start: what is worse sits in a valley that it can't leave
+ENOUGH = 320  # parameters of a KAN, above which the default grids become no finer
 MOST = 2000  # parameters with lm, whose matrix of all pairs has to be solved in each step
 
 
-def equal_mlp(count, inputs):
-    """The widths of the MLP of two hidden layers, both alike, whose number of parameters is nearest to `count`."""
-    sizes = ([inputs, width, width, 1] for width in range(1, 2 + math.isqrt(count)))
+def equal_mlp(count, inputs, hidden=2):
+    """The widths of the MLP with so many hidden layers, all alike, whose number of parameters is nearest to `count`."""
+    sizes = ([inputs, *[width] * hidden, 1] for width in range(1, 2 + count))
     return min(sizes, key=lambda widths: abs(sum((n + 1) * m for n, m in zip(widths, widths[1:])) - count))
+
+
+def doubled(widths, order):
+    """Grids of 5, 5, 10, 20 ... cells, for as long as a KAN of these widths has at most ENOUGH parameters.
+
+    Chosen on seeds 1000 to 1005, which are reported nowhere: 5 twice refits the ranges before the curves are fine.
+    """
+    grids, edges = [5, 5], sum(n * m for n, m in zip(widths, widths[1:]))
+    while edges * (2 * grids[-1] + order + 1) <= ENOUGH:
+        grids.append(2 * grids[-1])
+    return grids
 
 
 def open_data(name, count, seed, scale=None):
@@ -51,8 +60,8 @@ def open_data(name, count, seed, scale=None):
     try:
         if name in TARGETS or not Path(name).is_file():
             known = {"ranges": [list(pair) for pair in find(name).ranges], "mean": 0.0, "deviation": 1.0}
-            # what is learned may be noisy; what it is judged by is not
-            return sample(name, count, seed), sample(name, count, seed + 2**20, noise=False), scale or known
+            # what is learned may be noisy, and lies close together at the edges; what it is judged by does not
+            return sample(name, count, seed, edges=True), sample(name, count, seed + 2**20, noise=False), scale or known
         x, y = read_points(name)
     except ValueError as error:
         raise UserError(str(error)) from error
@@ -87,19 +96,21 @@ def training_arguments(description):
                              " 'no_save' keeps nothing")
     group = parser.add_argument_group("networks")
     group.add_argument("--widths", nargs="+", type=whole, metavar="N",
-                       help="neurons of the KAN's layers, such as 2 1 1 (default: by the function)")
+                       help="neurons of the KAN's layers, such as 2 1 1 (default: the formula's shape, or n 2n+1 1)")
     group.add_argument("--mlp_widths", nargs="+", type=whole, metavar="N",
                        help="the same of the MLP (default: two hidden layers, as many parameters as the KAN)")
     group.add_argument("--activation", choices=ACTIVATIONS, help=f"of the MLP (default: {DEFAULTS['activation']})")
     group.add_argument("--grid", nargs="+", type=whole, metavar="G",
                        help="cells of each curve's grid, made finer one after the other; 5 5 5 only refits the ranges"
-                            " (default: 5 10 20 40)")
+                            f" (default: 5 5 10 20 ..., up to {ENOUGH} parameters)")
     group.add_argument("--order", type=int, help=f"of the splines (default: {DEFAULTS['order']})")
     group = parser.add_argument_group("training")
     group.add_argument("--optimizer", choices=STEPS, help="lm is Levenberg-Marquardt; each step of any sees all points"
                                                           f" (default: {DEFAULTS['optimizer']})")
     group.add_argument("--starts", type=int, metavar="N",
                        help=f"how many seeds to begin from; the best one is kept (default: {DEFAULTS['starts']})")
+    group.add_argument("--trials", type=int, metavar="N", help="short fits before each start, which goes on with"
+                                                               f" the best one (default: {DEFAULTS['trials']})")
     group.add_argument("--points", type=int, metavar="N",
                        help=f"of a function, for training, and as many for the test (default: {DEFAULTS['points']})")
     group.add_argument("--seed", type=int, help="the same seed gives the same numbers (default: 1337)")
@@ -120,7 +131,9 @@ def settle(args, loaded, path):
                 setattr(args, name, value)
         if args.typed.get("starts", 1) != 1:
             raise UserError("--starts is for new networks: with -l leave it out")
-        args.starts, args.grid = 1, args.typed.get("grid", [loaded["configs"]["kan"]["grid_size"]])
+        if args.typed.get("trials", 1) != 1:
+            raise UserError("--trials is for new networks: with -l leave it out")
+        args.starts, args.trials, args.grid = 1, 1, args.typed.get("grid", [loaded["configs"]["kan"]["grid_size"]])
     if isinstance(args.steps, str):
         args.steps = STEPS[args.optimizer]
     if isinstance(args.learning_rate, str):
@@ -128,21 +141,22 @@ def settle(args, loaded, path):
     flags.check_numbers(args)
     if args.learning_rate > 10:
         raise UserError(f"learning_rate {args.learning_rate} must be at most 10: 0.01 is a good one")
-    for name, least in {"order": 1, "starts": 1, "points": 10}.items():
+    for name, least in {"order": 1, "starts": 1, "trials": 1, "points": 10}.items():
         if getattr(args, name) < least:
             raise UserError(f"{name} {getattr(args, name)} must be at least {least}")
-    if min(args.grid) < 1:
+    if args.grid and min(args.grid) < 1:
         raise UserError(f"grid {shown_number(args.grid)} must be of numbers that are at least 1")
 
 
 def settle_widths(args, inputs):
     """The configurations of both networks. Raises UserError for widths that don't fit the data, or are too many."""
-    args.widths = args.widths or WIDTHS.get(args.data) or [inputs, 2 * inputs + 1, 1]
+    args.widths = args.widths or SHAPES.get(args.data) or [inputs, 2 * inputs + 1, 1]
     for name in ("widths", "mlp_widths"):
         widths = getattr(args, name)
         if widths and (len(widths) < 2 or min(widths) < 1 or widths[0] != inputs or widths[-1] != 1):
             raise UserError(f"{name} {shown_number(widths)} must begin with {inputs}, as many as {args.data} has"
                             " inputs, and end with 1")
+    args.grid = args.grid or doubled(args.widths, args.order)
     count = sum(n * m for n, m in zip(args.widths, args.widths[1:])) * (args.grid[-1] + args.order + 1)
     args.mlp_widths = args.mlp_widths or equal_mlp(count, inputs)
     configs = {"kan": {"widths": args.widths, "grid_size": args.grid[0], "order": args.order},
@@ -171,9 +185,11 @@ def report(kind, watches, test, scale, classes):
     if classes:
         right = ((model(test[0]) > 0.5) == (test[1] > 0.5)).double().mean()
         print(f"    {right:.1%} of the test points are in the right class")
-    print(f"    its cost: {best.steps:,} steps, {best.gradients:,} gradient evaluations, {best.rows[-1][1]:.2f} s;"
-          f" of all starts {sum(watch.rows[-1][1] for watch in watches):.2f} s")
+    print(f"    its cost: {best.steps:,} steps, {best.gradients:,} gradient evaluations, {best.rows[-1][2]:.2f} s;"
+          f" of all starts {sum(watch.rows[-1][2] for watch in watches):.2f} s")
     print(f"    training RMSE of each start: {' '.join(f'{watch.kept.error * size:.1e}' for watch in watches)}")
+    print("    the same on the test points:",
+          *(f"{rmse(restored(kind, watch.kept), *test) * size:.1e}" for watch in watches))
     print(f"    failed starts, above {FAILED} times the best: {failed} of {len(watches)}", flush=True)
     return best.kept
 
@@ -181,11 +197,11 @@ def report(kind, watches, test, scale, classes):
 def draw_losses(watched, size, path, title):
     """The training RMSE against steps and against seconds: each start a line, the best one a thick one."""
     figure = Figure(figsize=(9, 3.8), layout="constrained")
-    for axes, column, label in zip(figure.subplots(1, 2, sharey=True), (0, 1), ("steps", "seconds")):
+    for axes, column, label in zip(figure.subplots(1, 2, sharey=True), (0, 2), ("steps", "seconds")):
         for (kind, watches), color in zip(watched.items(), ("C0", "C1")):
             best = min(watches, key=lambda watch: watch.kept.error)
             for watch in watches:
-                axes.plot([row[column] for row in watch.rows], [row[2] * size for row in watch.rows], color=color,
+                axes.plot([row[column] for row in watch.rows], [row[3] * size for row in watch.rows], color=color,
                           lw=2 if watch is best else 0.7, alpha=1 if watch is best else 0.5,
                           label=NAMES[kind] if watch is best else None)
         axes.set(xlabel=label, yscale="log")
@@ -211,10 +227,12 @@ def train_command(args):
     print(f"{len(x):,} training and {len(test[0]):,} test points; {args.optimizer}, at most {args.steps:,} steps;"
           f" knowing nothing but the mean: RMSE {test[1].std() * scale['deviation']:.3f}", flush=True)
 
+    recipe = Recipe(args.optimizer, args.grid, max(1, args.steps // len(args.grid)), args.learning_rate, args.trials)
+    seeds = range(args.seed, args.seed + args.starts)
     watched, kept, stopped = {}, {}, False
     for kind in NAMES:
         state = loaded["models"].get(kind) if loaded else None
-        watches, stopped = fit_starts(kind, configs[kind], x, y, args, state)
+        watches, stopped = fit_starts(kind, configs[kind], x, y, recipe, seeds, state)
         if watches:
             watched[kind], kept[kind] = watches, report(kind, watches, test, scale, classes)
             configs[kind] = kept[kind].config

@@ -64,6 +64,14 @@ TARGETS = {
     "moons": Target("which of two half moons, from two coordinates", [(-1.5, 2.5), (-1.0, 1.5)], None, classes=True),
 }
 
+# widths of a KAN that can be the formula: those of the paper's section 3.1, and ours for Feynman's, of which
+# I.16.6 is tanh(artanh a + artanh b), and a product a b is ((a + b)^2 - (a - b)^2) / 4
+SHAPES = {
+    "bessel": [1, 1], "exp_sin": [2, 1, 1], "product": [2, 2, 1], "four": [4, 2, 1, 1], "hundred": [100, 1, 1],
+    "I.6.2": [2, 2, 1, 1], "I.12.11": [2, 2, 1], "I.16.6": [2, 1, 1], "I.18.4": [2, 3, 1], "I.37.4": [2, 3, 1],
+    "III.10.19": [2, 1, 1], "noisy": [2, 1, 1],
+}
+
 
 def rescale(x, ranges):
     """Bring each column of x (B, n) from its range (low, high) to -1 ... 1, where the grids of a new KAN are."""
@@ -99,16 +107,23 @@ def moons(count, random, noise=0.1):
     return points + noise * random.standard_normal((count, 2)), second[:, None].astype(float)
 
 
-def sample(name, count, seed, noise=True):
+def sample(name, count, seed, noise=True, edges=False):
     """Random points x (count, n) between -1 and 1, and y (count, 1), in float64; the same seed, the same points.
 
     `noise=False` leaves out what is added to "noisy", for tests. The moons' points may lie a little outside.
+    `edges=True` lays the points as Chebyshev's places, -cos(pi u) with each column of u spread evenly, close together
+    at the edges. Of random points few lie where a sum of curves is largest, and the last cells of a fine grid behind
+    it hold none: the curve is free there, and a test point finds it. The moons have their own places.
     """
     target, random = find(name), np.random.default_rng(seed)
     if target.classes:
         points, y = moons(count, random)
         return rescale(torch.from_numpy(points), target.ranges), torch.from_numpy(y)
-    x = torch.from_numpy(random.uniform(-1, 1, (count, target.inputs)))
+    if edges:
+        u = [(random.permutation(count) + random.uniform(size=count)) / count for _ in range(target.inputs)]
+        x = torch.from_numpy(-np.cos(PI * np.stack(u, 1)))
+    else:
+        x = torch.from_numpy(random.uniform(-1, 1, (count, target.inputs)))
     y = values(name, x)
     return x, y + target.noise * torch.from_numpy(random.standard_normal((count, 1))) if noise else y
 

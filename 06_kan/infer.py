@@ -58,15 +58,15 @@ def main():
     parser.add_argument("--plot", action="store_true", help="draw the KAN with the curve of every edge")
     parser.add_argument("-o", "--output", metavar="PATH", default="kan.png", help="where to draw")
     parser.add_argument("--formula", action="store_true", help="a known function for each edge, and the whole as text")
-    parser.add_argument("--digits", type=int, metavar="N", default=4, help="of the formula's numbers, after the point")
+    parser.add_argument("--digits", type=int, metavar="N", default=4, help="that the formula's numbers have")
     parser.add_argument("--prune", type=float, metavar="SHARE", default=0.0,
                         help="first leave out edges and neurons that give less than this share of their layer's"
                              " largest, such as 0.01")
     args = parser.parse()
     if not 0 <= args.prune < 1:
         raise UserError(f"prune {args.prune} must be at least 0 and less than 1")
-    if not 0 <= args.digits <= 15:
-        raise UserError(f"digits {args.digits} must be from 0 to 15")
+    if not 1 <= args.digits <= 15:
+        raise UserError(f"digits {args.digits} must be from 1 to 15")
     torch.set_num_threads(1)
     models, loaded = load_models(args.load_model or ensure_model())
     model, x, scale = models["kan"], loaded["points"], loaded["scale"]

@@ -8,8 +8,10 @@ that what is computed alike lies side by side.
 
 import torch
 import torch.nn.functional as F
-from splines import FastFeatures, bases, cubic_bases, evenly, extended, feature_slopes
+from splines import FastFeatures, bases, cubic_features, evenly, extended, feature_slopes
 from torch import nn
+
+UNROLLED = 16  # cells of a grid, up to which a compiler gets a line for each basis: it needs seconds for each
 
 
 class KANLayer(nn.Module):
@@ -43,13 +45,14 @@ class KANLayer(nn.Module):
     def forward(self, x):
         """(..., n) -> (..., m)."""
         flat, weight = x.reshape(-1, self.in_size), self.weight.flatten(1)
-        if torch.compiler.is_compiling() and self.uniform and self.order == 3:
-            # a compiler makes one loop of the closed form, but not if silu(x) must stand behind the bases
-            bases = cubic_bases(flat.to(self.grid.dtype), self.first, self.step, self.grid_size + 3)
-            split = weight.shape[1] - self.in_size
-            y = F.linear(bases.flatten(1), weight[:, :split]) + F.linear(F.silu(flat), weight[:, split:])
+        if torch.compiler.is_compiling() and self.uniform and self.order == 3 and self.grid_size <= UNROLLED:
+            kind = x.device.type
+            rounds = torch.is_autocast_enabled(kind) and weight.dtype != torch.float64  # later, in another loop
+            dtype = torch.get_autocast_dtype(kind) if rounds else weight.dtype
+            features = cubic_features(flat.to(self.grid.dtype), self.first, self.step, self.grid_size + 3, dtype)
         else:
-            y = F.linear(self.features(flat).flatten(1), weight)
+            features = self.features(flat).flatten(1)
+        y = F.linear(features, weight)
         return y.view(*x.shape[:-1], self.out_size)
 
     def curves(self, x):
@@ -61,7 +64,10 @@ class KANLayer(nn.Module):
         """Change the knots to (n, G' + 1) and fit the splines anew, so that the curves stay (equation 2.16).
 
         Exact where each old knot is a new one too; else the closest by least squares, at k + 2 places of each cell.
+        Raises FloatingPointError where the grid or the weights hold what is no finite number.
         """
+        if not (grid.isfinite().all() and self.weight.isfinite().all()):
+            raise FloatingPointError("the KAN has diverged, to no finite numbers: lower the learning rate")
         old, self.grid_size = self.knots.double(), grid.shape[1] - 1
         shares = (torch.arange(self.order + 2, dtype=torch.float64, device=grid.device) + 0.5) / (self.order + 2)
         cells = grid.double().unflatten(1, (-1, 1))  # (n, G' + 1, 1)

@@ -143,53 +143,52 @@ def suggest(model, layer, i, j, x, names=None):
 
 
 def number(value, digits):
-    """2 digits: -0.5 -> "-0.5", 1.999 -> "2.0", 0.001 -> "0.0"."""
-    return str(round(value, digits) + 0.0)
+    """So many significant digits, 2: 0.000123 -> "0.00012", 1.999 -> "2.0", 123.4 -> "120.0", 3e-7 -> "3e-07"."""
+    return str(float(f"{value:.{digits}g}") + 0.0)
 
 
-def factor_of(value, digits):
-    """2 digits: 1.999 -> "2.0", 0.00123 -> "0.0012", 0.0 -> "0.0": of a factor small ones count too."""
-    size = math.floor(math.log10(abs(value))) if value else 0
-    return number(value, max(digits, digits - 1 - size))
+def written(name, numbers, inner, digits=3, z_size=1.0, y_size=1.0):
+    """a f(b z + c) + d as text, where z is the text `inner`: "2.0 sin(3.14 x1)".
 
-
-def written(name, numbers, inner, digits=2):
-    """a f(b z + c) + d as text, where z is the text `inner`: "2.0 sin(3.14 x1)"."""
+    `z_size` and `y_size` are the largest |z| and |a f(b z + c) + d|: c and d are left out where they are less than what
+    the digits of b z and of the whole leave open.
+    """
     if name == "0":
         return "0"
     a, b, c, d = numbers
     zero, one = number(0.0, digits), number(1.0, digits)
 
     def times(factor, what):
-        factor = factor_of(factor, digits)
+        factor = number(factor, digits)
         return {one: what, "-" + one: f"-{what}", zero: zero}.get(factor, f"{factor} {what}")
 
-    def plus(what, constant):
-        constant = number(constant, digits)
-        if constant == zero:
+    def plus(what, constant, size):
+        if abs(constant) <= 10.0**-digits * size:
             return what
+        constant = number(constant, digits)
         return constant if what == zero else f"{what} + {constant}".replace("+ -", "- ")
 
-    inside = plus(times(b, inner), c)
+    inside = plus(times(b, inner), c, abs(b) * z_size)
     function = LIBRARY[name][2].format(inside)
-    return plus(times(a, f"({function})" if function == inside and function != inner else function), d)
+    return plus(times(a, f"({function})" if function == inside and function != inner else function), d, y_size)
 
 
-def formula(model, x, digits=2, names=None):
+def formula(model, x, digits=3, names=None):
     """What a trained KAN computes, as text: each edge replaced by the best of `suggest`, one text for each output.
 
-    Returns (texts, lowest R^2 of all edges): the text is as good as its worst edge.
+    Numbers have so many significant digits: those of a small hidden neuron are small. Returns (texts, lowest R^2 of all
+    edges): the text is as good as its worst edge.
     """
     worst, texts = 1.0, [f"x{i + 1}" for i in range(model.widths[0])]
-    for at, layer in enumerate(model.layers):
-        sums = []
+    for at, (layer, reached) in enumerate(zip(model.layers, layer_inputs(model, x))):
+        sums, z_sizes, y_sizes = [], reached.abs().amax(0).tolist(), layer.curves(reached).abs().amax(0).tolist()
         for j in range(layer.out_size):
             terms = []
             for i in range(layer.in_size):
                 name, r2, numbers = suggest(model, at, i, j, x, names)[0]
                 worst = min(worst, r2)
                 inner = texts[i] if texts[i].isalnum() else f"({texts[i]})"
-                terms.append(written(name, numbers, inner, digits))
+                terms.append(written(name, numbers, inner, digits, z_sizes[i], y_sizes[j][i]))
             shown = [term for term in terms if term not in ("0", number(0.0, digits))]
             sums.append(" + ".join(shown).replace("+ -", "- ") or "0")
         texts = sums

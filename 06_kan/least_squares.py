@@ -14,6 +14,15 @@ from mlp import ACTIVATIONS
 CHUNK = 2**22  # numbers of a Jacobian that are held at a time
 
 
+def unlimited(error, steps, gradients):
+    """An `on_step`: what optimizers here call before the first step and after each, with the model as it then stands.
+
+    `error` is its RMSE; `steps` and `gradients` (or Jacobians) are what was taken since the last call. Returns the
+    share of the budget that is used up: at 1 the fit ends.
+    """
+    return 0.0
+
+
 def parts_of_kan(model, x):
     """For each layer: what multiplies its parameters (B, c, n), and d outputs / d inputs (B, m, n)."""
     parts = []
@@ -80,7 +89,7 @@ def rmse(model, x, y):
 
 
 @torch.no_grad()
-def levenberg_marquardt(model, x, y, steps=50, damping=1e-2, target=0.0):
+def levenberg_marquardt(model, x, y, steps=50, damping=1e-2, target=0.0, on_step=unlimited):
     """Fit in place to x (B, n), y (B, d), all in float64; returns the RMSE before and after each step that was better.
 
     (J^T J + damping D) step = -J^T r, where D is the diagonal of J^T J: little damping is Newton's step, much is a
@@ -94,50 +103,59 @@ def levenberg_marquardt(model, x, y, steps=50, damping=1e-2, target=0.0):
     vector = torch.nn.utils.parameters_to_vector(parameters)
     square, gradient, total = normal_equations(model, x, y)
     history = [math.sqrt(total / y.numel())]
+    on_step(history[0], 0, 1)
     for _ in range(steps):
         diagonal = square.diagonal()
         # a parameter that moves nothing now, such as a basis that no point reaches, must not divide by 0
         floor = 1e-12 * diagonal.max().clamp(min=1e-300)
         factor, failed = torch.linalg.cholesky_ex(square + damping * torch.diag(diagonal + floor))
+        error = math.inf
         if not failed:
-            step = torch.cholesky_solve(gradient[:, None], factor)[:, 0]
-            torch.nn.utils.vector_to_parameters(vector - step, parameters)
+            tried = vector - torch.cholesky_solve(gradient[:, None], factor)[:, 0]
+            torch.nn.utils.vector_to_parameters(tried, parameters)
             error = rmse(model, x, y)
-        if not failed and error < history[-1]:
-            vector = vector - step
+        if better := error < history[-1]:
+            vector = tried
             square, gradient, _ = normal_equations(model, x, y)
             history.append(error)
             damping = max(damping / 10, 1e-15)
-            if error <= target or error > (1 - 1e-9) * history[-2]:
-                break
+            ended = error <= target or error > (1 - 1e-9) * history[-2]
         else:
+            torch.nn.utils.vector_to_parameters(vector, parameters)
             damping *= 10
-            if damping > 1e12:  # not even the smallest step down the gradient helps: the lowest place
-                break
-    torch.nn.utils.vector_to_parameters(vector, parameters)
+            ended = damping > 1e12  # not even the smallest step down the gradient helps: the lowest place
+        if on_step(history[-1], 1, int(better)) >= 1 or ended:
+            break
     return history
 
 
-def lbfgs(model, x, y, steps=50, target=0.0):
+def lbfgs(model, x, y, steps=50, target=0.0, on_step=unlimited):
     """Fit in place by L-BFGS with the strong Wolfe conditions; returns the RMSE before and after each step.
 
     Liu and Nocedal 1989, "On the limited memory BFGS method for large scale optimization".
     """
     optimizer = torch.optim.LBFGS(model.parameters(), max_iter=1, max_eval=25, history_size=50, tolerance_grad=0,
                                   tolerance_change=0, line_search_fn="strong_wolfe")
+    gradients = 0
 
     def closure():
+        nonlocal gradients
+        gradients += 1
         optimizer.zero_grad()
         loss = (model(x) - y).square().mean()
         loss.backward()
         return loss
 
     history = [rmse(model, x, y)]
+    on_step(history[0], 0, 0)
     for _ in range(steps):
         if history[-1] <= target:
             break
+        gradients = 0
         optimizer.step(closure)
         history.append(rmse(model, x, y))
+        if on_step(history[-1], 1, gradients) >= 1:
+            break
     return history
 
 

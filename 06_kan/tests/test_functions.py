@@ -42,6 +42,14 @@ def test_noise_is_of_the_training_data_alone():
     assert abs((y - still_y).std().item() - 0.3) < 0.01 and abs((y - still_y).mean().item()) < 0.02
 
 
+def test_points_crowd_at_the_edges():
+    x, y = sample("exp_sin", 3000, seed=0, edges=True)
+    assert x.shape == (3000, 2) and torch.equal(y, values("exp_sin", x)) and x.abs().max() <= 1
+    # a third of -cos(pi u) is beyond cos(pi / 6)
+    assert abs((x.abs() > np.cos(np.pi / 6)).double().mean().item() - 1 / 3) < 0.01
+    assert abs(torch.corrcoef(x.T)[0, 1]) < 0.1
+
+
 def test_moons_are_half_circles():
     points, classes = moons(500, np.random.default_rng(0), noise=0)
     for which, middle, sign in ((0, (0, 0), 1), (1, (1, 0.5), -1)):

@@ -1,7 +1,12 @@
 """The scripts, run as a reader would run them, with flags that take seconds; and what they count and keep."""
 
 import math
+import os
 import re
+import signal
+import subprocess
+import sys
+import time
 
 import approximate
 import checkpoint
@@ -11,7 +16,7 @@ import pytest
 import torch
 import watched_fits
 from flags import UserError
-from for_tests import refuse, succeed
+from for_tests import ROOT, refuse, succeed
 from functions import sample, values
 from kan_layer import KAN
 from mlp import MLP
@@ -63,7 +68,7 @@ def test_what_it_prints_and_leaves(trained):
 def test_a_checkpoint_gives_the_networks_back(trained):
     saved, out = trained
     models, loaded = approximate.load_models(saved)
-    x, y = sample("exp_sin", 400, loaded["run"]["seed"])
+    x, y = sample("exp_sin", 400, loaded["run"]["seed"], edges=True)
     printed = errors(out, "training RMSE")
     for model, error, exact in zip(models.values(), printed, loaded["errors"].values()):
         assert math.isclose(least_squares.rmse(model, x, y), exact, rel_tol=1e-9)
@@ -94,70 +99,111 @@ def arguments(*words):
     return approximate.training_arguments("").parse([*map(str, words)])
 
 
-def fitted(monkeypatch, kind, config, *words):
+def fitted(monkeypatch, kind, config, optimizer, trials):
     """A Watch of one fit, and how often the gradient, or the Jacobian, was really taken."""
     taken = []
     jacobians, backward = least_squares.normal_equations, torch.Tensor.backward
     monkeypatch.setattr(least_squares, "normal_equations", lambda *words: (taken.append(1), jacobians(*words))[1])
     monkeypatch.setattr(torch.Tensor, "backward", lambda *words: (taken.append(1), backward(*words))[1])
-    args = arguments("--starts", 1, "--grid", 3, 5, *words)
-    approximate.settle(args, None, None)
-    (watch,), stopped = watched_fits.fit_starts(kind, config, *sample("exp_sin", 200, 0), args)
+    recipe = watched_fits.Recipe(optimizer, [3, 5], 10, trials=trials)
+    (watch,), stopped = watched_fits.fit_starts(kind, config, *sample("exp_sin", 200, 0), recipe, [3])
     assert not stopped
     return watch, len(taken)
 
 
-@pytest.mark.parametrize("optimizer", ["lm", "lbfgs", "adamw"])
+@pytest.mark.parametrize("optimizer, trials", [("lm", 1), ("lbfgs", 1), ("adamw", 1), ("lm", 2)])
 @pytest.mark.parametrize("kind", ["kan", "mlp"])
-def test_gradients_are_counted_as_often_as_they_are_taken(monkeypatch, kind, optimizer):
+def test_gradients_are_counted_as_often_as_they_are_taken(monkeypatch, kind, optimizer, trials):
     config = {"kan": {"widths": [2, 1, 1], "grid_size": 3}, "mlp": {"widths": [2, 3, 1]}}[kind]
-    watch, taken = fitted(monkeypatch, kind, config, "--optimizer", optimizer, 0.01, 20)
-    assert watch.gradients == taken and 0 < watch.steps <= 20
+    watch, taken = fitted(monkeypatch, kind, config, optimizer, trials)
+    assert watch.gradients == taken and 0 < watch.steps <= (20 if trials == 1 else 20 + trials * 60)
     assert watch.steps == 20 or optimizer != "adamw"
-    steps, seconds, best = zip(*watch.rows)
-    assert list(steps) == sorted(steps) and steps[-1] == watch.steps and list(seconds) == sorted(seconds)
+    steps, gradients, seconds, best = zip(*watch.rows)
+    assert steps[-1] == watch.steps and gradients[-1] == watch.gradients
+    assert all(list(each) == sorted(each) for each in (steps, gradients, seconds))
     assert math.isclose(min(best), watch.kept.error, rel_tol=0.2) and best[-1] < best[0]
+
+
+@pytest.mark.parametrize("optimizer", ["lm", "lbfgs", "adamw"])
+def test_a_fit_ends_with_its_time(monkeypatch, optimizer):
+    """A clock that ticks at each look: of ten ticks each of two grids has about half."""
+    ticks = iter(range(10**6))
+    monkeypatch.setattr(watched_fits.time, "process_time", lambda: next(ticks))
+    recipe = watched_fits.Recipe(optimizer, [3, 5], 10**6, seconds=100)
+    (watch,), _ = watched_fits.fit_starts("kan", {"widths": [2, 1, 1], "grid_size": 3},
+                                          *sample("exp_sin", 100, 0), recipe, [0])
+    assert 80 < watch.rows[-1][2] < 110 and watch.kept.config["grid_size"] == 5
+
+
+def test_the_best_trial_goes_on():
+    """Of twelve short fits one leads out of the valleys of this function, in which most starts end."""
+    x, y = sample("four", 600, 1)
+    recipes = [watched_fits.Recipe("lm", [5, 10], 20, trials=trials) for trials in (1, 12)]
+    one, best = (watched_fits.fit_starts("kan", {"widths": [4, 2, 1, 1]}, x, y, recipe, [1])[0][0]
+                 for recipe in recipes)
+    assert best.kept.error < one.kept.error / 2 and best.steps > 200
 
 
 def test_a_fit_that_ends_in_no_number_is_a_failed_start(monkeypatch, capsys):
     """One start in two is broken: the other is kept, and the broken one is counted."""
     fits = []
 
-    def broken(model, x, y, **settings):
+    def broken(model, x, y, on_step, **settings):
         fits.append(1)
-        return [math.nan] if len(fits) % 2 else least_squares.levenberg_marquardt(model, x, y, **settings)
+        if len(fits) % 2:
+            on_step(500.0, 0, 1)
+            on_step(math.nan, 1, 1)
+        return least_squares.levenberg_marquardt(model, x, y, on_step=on_step, **settings)
 
     monkeypatch.setattr(watched_fits, "levenberg_marquardt", broken)
     args = arguments("--starts", 2, "--grid", 5, "--points", 200, "-s", "no_save")
-    assert approximate.train_command(args)["kan"] < 0.1
+    assert approximate.train_command(args)["kan"] < 5
     assert capsys.readouterr().out.count("the best: 1 of 2") == 2
 
 
 @pytest.mark.parametrize("passes", [7, 100])
 def test_ctrl_c_saves_what_there_is(monkeypatch, tmp_path, capsys, passes):
     """After 7 looks the KAN has hardly begun; after 100 it is there, and the MLP has begun."""
-    look, looks = watched_fits.Watch.look, []
+    look, looks = watched_fits.Watch.on_step, []
 
     def interrupted(self, *words):
-        look(self, *words)
-        looks.append(self.rows[-1:])
+        used = look(self, *words)
+        looks.append(used)
         if len(looks) == passes:
             raise KeyboardInterrupt
+        return used
 
-    monkeypatch.setattr(watched_fits.Watch, "look", interrupted)
+    monkeypatch.setattr(watched_fits.Watch, "on_step", interrupted)
     path = tmp_path / "stopped.pt"
     words = ("--starts", 1, "--grid", 5, 10, "--points", 200, "-s", path, 0.01, 60)
     assert approximate.train_command(arguments(*words)) is None
     assert "stopped" in capsys.readouterr().out
     models, loaded = approximate.load_models(path)
     assert list(models) == (["kan"] if passes == 7 else ["kan", "mlp"])
-    x, y = sample("exp_sin", 200, 1337)
+    x, y = sample("exp_sin", 200, 1337, edges=True)
     for kind, model in models.items():
         assert math.isclose(least_squares.rmse(model, x, y), loaded["errors"][kind], rel_tol=1e-9)
     monkeypatch.undo()
     errors = approximate.train_command(arguments("-l", path))
     assert list(errors) == ["kan", "mlp"], "one that is not there yet must be begun"
     assert errors["kan"] < 1.1 * loaded["errors"]["kan"], "are the weights those that were kept?"
+
+
+@pytest.mark.skipif(os.name == "nt", reason="Windows has no SIGINT for one process")
+def test_a_real_ctrl_c_saves_and_says_where(tmp_path):
+    path = tmp_path / "interrupted.pt"
+    words = [sys.executable, str(ROOT / TRAIN), "--starts", "10000", "--points", "200", "-s", str(path)]
+    with subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+        lines = [process.stdout.readline(), process.stdout.readline()]
+        assert "training" in lines[1]  # from here on it is fitting
+        time.sleep(1)
+        process.send_signal(signal.SIGINT)
+        out, failure = process.communicate(timeout=60)
+    assert process.returncode == 130 and not failure, failure
+    assert "stopped" in out and "interrupted.pt" in out
+    models, loaded = approximate.load_models(path)
+    found = least_squares.rmse(models["kan"], *sample("exp_sin", 200, 1337, edges=True))
+    assert math.isclose(found, loaded["errors"]["kan"], rel_tol=1e-9)
 
 
 def test_going_on_from_a_checkpoint(trained, tmp_path):
@@ -237,6 +283,12 @@ def test_an_mlp_of_about_as_many_parameters():
                     MLP([inputs, other, other, 1]).parameter_count() - count)
 
 
+def test_grids_become_finer_while_parameters_are_few():
+    assert approximate.doubled([2, 1, 1], 3) == [5, 5, 10, 20, 40, 80]
+    assert approximate.doubled([2, 5, 1], 3) == [5, 5, 10]
+    assert approximate.doubled([100, 1, 1], 3) == [5, 5]
+
+
 def test_the_default_networks_are_trained_once(monkeypatch, tmp_path):
     monkeypatch.setattr(approximate, "DEFAULT_CHECKPOINT", tmp_path / "kan.pt")
     monkeypatch.setitem(approximate.DEFAULTS, "starts", 1)
@@ -265,7 +317,8 @@ def test_mistakes_end_in_one_line_with_the_cure(trained, tmp_path):
     (("--mlp_widths", 2, 5, 2), "and end with 1"), (("--grid", 0), "at least 1"),
     (("--order", 0), "order 0 must be at least 1"), (("--starts", 0), "starts 0 must be at least 1"),
     (("--points", 3), "at least 10"), ((0,), "learning_rate 0.0 must be more than 0"), ((11,), "at most 10"),
-    ((0.01, 0), "steps 0 must be"), (("-d", "hundred"), "take --optimizer lbfgs"),
+    ((0.01, 0), "steps 0 must be"), (("-d", "hundred", "--grid", 40), "take --optimizer lbfgs"),
+    (("--trials", 0), "trials 0 must be at least 1"), (("-l", "{saved}", "--trials", 3), "leave it out"),
     (("-l", "{folder}/none.pt"), "no checkpoint"), (("-l", "{saved}", "--widths", 2, 2, 1), "2 2 1 contradicts"),
     (("-l", "{saved}", "--order", 2), "order 2 contradicts"), (("-l", "{saved}", "--starts", 3), "leave it out"),
     (("-l", "{saved}", "-d", "bessel"), "must begin with 1"), (("-s", "{folder}"), "name of a file"),
@@ -282,7 +335,7 @@ def test_what_can_not_be_trained_is_told(trained, tmp_path, words, cure):
 
 def test_a_kan_of_one_curve_is_drawn_too(tmp_path):
     saved = tmp_path / "bessel.pt"
-    out = succeed(TRAIN, "-d", "bessel", "--starts", 1, "--points", 300, "-s", saved)
+    out = succeed(TRAIN, "-d", "bessel", "--starts", 1, "--grid", 40, "--points", 300, "-s", saved)
     assert "KAN 1-1, grid 40" in out and errors(out)[0] < 1e-2
     assert isinstance(approximate.load_models(saved)[0]["kan"], KAN)
     succeed(INFER, 0.3, "--plot", "-o", tmp_path / "k.png", "-l", saved)

@@ -1,5 +1,6 @@
 """What does nothing is left out and nothing else; known functions are found again; the formula computes the same."""
 
+import copy
 import math
 
 import pytest
@@ -107,10 +108,8 @@ def test_suggestions_know_the_trained_edges(trained):
     assert [name for name, *_ in suggest(model, 0, 0, 0, x, names=["exp", "x"])] != [], "only those that are asked for"
 
 
-def test_the_formula_computes_what_the_model_does(trained):
-    model, x, y = trained
-    (text,), worst = formula(model, x, digits=4)
-    assert worst > 0.999 and "exp(" in text and "sin(" in text and ")^2" in text
+def evaluated(text, x):
+    """What a formula of x1 and x2 says for points x (B, 2)."""
     code = text.replace("^", "**").replace(" (", " * (")
     for name in PYTHON:
         code = code.replace(f" {name}(", f" * {name}(")
@@ -118,8 +117,14 @@ def test_the_formula_computes_what_the_model_does(trained):
         code = code.replace(f" {name}", f" * {name}")
     for sign in "+-":
         code = code.replace(f"{sign} * ", f"{sign} ")
-    found = eval(code, {**PYTHON, "x1": x[:, 0], "x2": x[:, 1]})
-    assert (found - y[:, 0]).square().mean().sqrt() < 0.05, text
+    return eval(code, {**PYTHON, "x1": x[:, 0], "x2": x[:, 1]})
+
+
+def test_the_formula_computes_what_the_model_does(trained):
+    model, x, y = trained
+    (text,), worst = formula(model, x, digits=4)
+    assert worst > 0.999 and "exp(" in text and "sin(" in text and ")^2" in text
+    assert (evaluated(text, x) - y[:, 0]).square().mean().sqrt() < 0.05, text
 
 
 def test_formulas_are_written_as_one_would():
@@ -127,9 +132,26 @@ def test_formulas_are_written_as_one_would():
     assert written("x", (1.0, 1.0, 0.0, 0.0), "x1") == "x1"
     assert written("x", (-1.0, 1.0, 0.0, 0.5), "x1") == "-x1 + 0.5"
     assert written("x^2", (1.0, -1.0, 0.25, 0.0), "(x1 + x2)") == "(-(x1 + x2) + 0.25)^2"
-    assert written("exp", (0.00123, 1.0, 0.0, 0.001), "x1") == "0.0012 exp(x1)", "a small factor is not nothing"
+    assert written("exp", (0.00123, 1.0, 0.0, 1e-9), "x1") == "0.00123 exp(x1)", "a small factor is not nothing"
+    assert written("x^2", (1e4, 1.0, 3e-5, 2e-7), "x1", 3, 1e-4, 1e-4) == "10000.0 (x1 + 3e-05)^2 + 2e-07"
     assert written("exp", (0.0, 1.0, 0.0, 3.0), "x1") == "3.0"
     assert written("0", (0.0, 0.0, 0.0, 0.0), "x1") == "0"
+
+
+@pytest.mark.parametrize("share", [1e-3, 1e-5])
+def test_a_small_hidden_neuron_does_not_vanish_from_the_formula(trained, share):
+    """The same splines, behind a hidden neuron that is a small share of what it was, and so is the grid behind it."""
+    model, x, _ = trained
+    small = copy.deepcopy(model)
+    with torch.no_grad():
+        small.layers[0].weight.mul_(share)
+        layer = small.layers[1]
+        layer.grid.mul_(share)
+        layer.notice_uniform()
+        layer.weight[:, -1] = 0  # silu does not scale: its part goes, the splines stay
+        expected = small(x)[:, 0]
+    (text,), worst = formula(small, x, digits=4)
+    assert worst > 0.99 and (evaluated(text, x) - expected).square().mean().sqrt() < 0.1 * expected.std(), text
 
 
 def test_the_figure_has_every_edge(trained):

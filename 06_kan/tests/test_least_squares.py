@@ -121,6 +121,23 @@ def test_lbfgs_fits_and_ends_at_its_target():
     assert history[-1] < history[0] / 10 and math.isclose(history[-1], rmse(model, x, y))
 
 
+@pytest.mark.parametrize("method", [levenberg_marquardt, lbfgs])
+def test_each_step_is_told_and_may_be_the_last(method):
+    """What on_step hears is the error of the model as it then stands; at a share of 1 the fit ends."""
+    torch.manual_seed(0)
+    x, y = sample("product", 100, seed=0)
+    model, told = MLP([2, 4, 1]).double(), []
+
+    def on_step(error, steps, gradients):
+        assert math.isclose(error, rmse(model, x, y)), "is the model that of a step that was not taken?"
+        told.append((error, steps, gradients))
+        return len(told) / 8
+
+    history = method(model, x, y, steps=100, on_step=on_step)
+    assert len(told) == 8 and sum(steps for _, steps, _ in told) == 7 and told[0][1] == 0
+    assert list(dict.fromkeys(error for error, _, _ in told)) == history
+
+
 def test_several_beginnings():
     def build():
         return torch.rand(1).item()
