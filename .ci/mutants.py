@@ -225,6 +225,30 @@ MUTANTS = {
         "    torch.nn.utils.vector_to_parameters(tried, parameters)\n",
         "06_kan/tests/test_least_squares.py",
     ),
+    "a judge that forgives what a step claimed": (
+        "07_cot/family.py",
+        "wanted = thinker.send(step)",
+        "wanted = thinker.send(wanted)",
+        "07_cot/tests/test_tasks.py",
+    ),
+    "a chain learned one token late": (
+        "07_cot/problem_batches.py",
+        "torch.tensor(question + answer), len(question) - 1",
+        "torch.tensor(question + answer), len(question)",
+        "07_cot/tests/test_training.py",
+    ),
+    "a tool that changes what the model thought": (
+        "07_cot/chains.py",
+        "super().looking_back(logits, ids, new).clone()",
+        "super().looking_back(logits, ids, new)",
+        "07_cot/tests/test_chains.py",
+    ),
+    "samples that are put back": (
+        "07_cot/metrics.py",
+        "1 - math.comb(n - c, k) / math.comb(n, k)",
+        "1 - (1 - c / n) ** k",
+        "07_cot/tests/test_metrics.py",
+    ),
     "features rounded before the closed form": (
         "06_kan/splines.py",
         "places = (x - first) / step\n",
