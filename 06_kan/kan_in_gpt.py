@@ -1,7 +1,7 @@
 """A KAN in a language model: the feed-forward layers of chapter 3's GPT, with as many parameters, on the same text.
 
     python 06_kan/kan_in_gpt.py                 # fifteen minutes on one core
-    python 06_kan/kan_in_gpt.py --seeds 1337 300
+    python 06_kan/kan_in_gpt.py 128 8 64 3e-3 300 --seeds 1337
 
 Changes from 03_gpt: `block.feed_forward`, which is called with what is known at each position, (B, T, C) -> (B, T, C).
 """

@@ -1,7 +1,10 @@
 """Search over steps instead of tokens: a beam that keeps the best beginnings of a chain, and refinement of a chain."""
 
+import sys
 from dataclasses import replace
+from pathlib import Path
 
+sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "03_gpt"))
 from chains import Chain, beginning_of, think
 from sampling import Sampling
 
