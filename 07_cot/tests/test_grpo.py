@@ -1,0 +1,338 @@
+"""GRPO: advantages and losses against papers and TRL, groups with and without signal, collapses, and that it learns."""
+
+import json
+import signal
+from collections import defaultdict
+from types import SimpleNamespace
+
+import checkpoint
+import grpo
+import policy_loss
+import pytest
+import self_training_table
+import torch
+import trainer
+from chains import Chain
+from for_tests import oracle, refuse, succeed
+from optimizers import make_optimizer
+from policy_loss import GRPO, VARIANTS, PolicyLoss, advantages, token_weights
+from schedules import constant
+from self_training import Enough, Watch
+
+TWO_OF_EIGHT = torch.tensor([[1.0, 0, 0, 1, 0, 0, 0, 0]])
+
+
+# ---- the formulas ----
+
+
+def test_advantages_of_the_known_example():
+    better, worse = 1.73165, -0.57722
+    assert advantages(TWO_OF_EIGHT)[0, :2].tolist() == pytest.approx([better, worse], abs=1e-5), "population std"
+    found = advantages(TWO_OF_EIGHT, "sample")[0, :2].tolist()
+    assert found == pytest.approx([1.6198, -0.5399], abs=1e-4), "sample std, as in TRL"
+    assert advantages(TWO_OF_EIGHT, "none")[0, :2].tolist() == [0.75, -0.25]
+
+
+@pytest.mark.parametrize("std", policy_loss.STDS)
+def test_equal_rewards_have_no_advantage(std):
+    rewards = torch.tensor([[1.0] * 8, [0.0] * 8])
+    assert advantages(rewards, std).abs().sum() == 0
+
+
+def test_leave_one_out_and_the_std_of_a_batch():
+    rewards = torch.tensor([[1.0, 0, 0, 1], [0, 0, 0, 1]])
+    others = advantages(rewards, "none", "others")
+    for q in range(2):
+        for g in range(4):
+            rest = [rewards[q, other].item() for other in range(4) if other != g]
+            assert others[q, g].item() == pytest.approx(rewards[q, g].item() - sum(rest) / 3, abs=1e-6)
+    centred = rewards - rewards.mean(1, keepdim=True)
+    assert torch.allclose(advantages(rewards, "batch"), centred / (centred.square().mean().sqrt() + 1e-4), atol=1e-5)
+
+
+class Known(PolicyLoss):
+    """The loss where the log-probabilities (B, T) are given, and no model is asked."""
+
+    def __init__(self, said, **settings):
+        super().__init__(torch.nn.Identity(), **settings)
+        self.said = said
+
+    def look(self, ids, targets):
+        return self.said[targets != -100]
+
+
+@pytest.fixture
+def numbers():
+    """Five chains of 7 tokens at most: log-probabilities now, before, of the reference; advantages; which count."""
+    generator = torch.Generator().manual_seed(0)
+    said = -3 * torch.rand(5, 7, generator=generator)
+    old, reference = (said + 0.4 * torch.randn(5, 7, generator=generator) for _ in range(2))
+    mask = torch.arange(7) < torch.tensor([[7], [1], [4], [6], [2]])
+    return said.requires_grad_(), old, reference, torch.randn(5, generator=generator), mask
+
+
+def ours(numbers, average, budget=9, **settings):
+    said, old, reference, better, mask = numbers
+    targets = torch.where(mask, 1, -100)
+    loss = Known(said, **settings)
+    return loss(targets, targets, old, better[:, None].expand(5, 7), token_weights(targets, average, budget),
+                reference)[1]
+
+
+@pytest.mark.parametrize("beta", [0.0, 0.3])
+@pytest.mark.parametrize("ratio", ["token", "sequence"])
+@pytest.mark.parametrize(("average", "theirs"), [
+    ("chains", "grpo"), ("tokens", "bnpo"), ("tokens", "dapo"), ("budget", "dr_grpo")])
+def test_losses_and_gradients_are_those_of_trl(numbers, average, theirs, ratio, beta):
+    said, old, reference, better, mask = numbers
+    loss_of = oracle("trl.trainer.grpo_trainer").GRPOTrainer._compute_loss
+    settings = SimpleNamespace(
+        _get_per_token_logps_and_entropies=lambda *args, **more: (said, torch.zeros_like(said)), beta=beta,
+        top_entropy_quantile=1.0, importance_sampling_level=ratio, epsilon_low=0.1, epsilon_high=0.28,
+        args=SimpleNamespace(delta=None), use_vllm=False, loss_type=theirs, current_gradient_accumulation_steps=1,
+        max_completion_length=9, accelerator=SimpleNamespace(num_processes=1, gather=lambda x: x),
+        model=SimpleNamespace(training=True), _metrics=defaultdict(lambda: defaultdict(list)))
+    ids = torch.ones(5, 7, dtype=torch.long)
+    inputs = {"prompt_ids": ids, "prompt_mask": ids, "completion_ids": ids, "completion_mask": mask.int(),
+              "advantages": better, "old_per_token_logps": old, "ref_per_token_logps": reference,
+              "num_items_in_batch": mask.sum()}
+    expected = loss_of(settings, None, inputs)
+    found = ours(numbers, average, ratio=ratio, clip_low=0.1, clip_high=0.28, beta=beta)
+    assert found.item() == pytest.approx(expected.item(), rel=1e-5)
+    mine, other = (torch.autograd.grad(each, said)[0] for each in (found, expected))
+    assert torch.allclose(mine, other, atol=1e-6)
+
+
+@pytest.mark.parametrize("variant", VARIANTS)
+def test_variants_by_hand(numbers, variant):
+    """Token by token, from the formulas of the papers."""
+    said, old, _, better, mask = numbers
+    told = VARIANTS[variant]
+    low, high = 1 - told["clip_low"], 1 + told["clip_high"]
+    sums, lengths = [], mask.sum(1).tolist()
+    for b, length in enumerate(lengths):
+        ratios = (said[b, :length] - old[b, :length]).exp().tolist()
+        if variant == "gspo":
+            ratios = [torch.tensor(ratios).log().mean().exp().item()] * length
+        A = better[b].item()
+        sums.append(sum(min(r * A, min(max(r, low), high) * A) for r in ratios))
+    expected = {"grpo": sum(total / length for total, length in zip(sums, lengths)) / 5,
+                "dapo": sum(sums) / sum(lengths), "dr_grpo": sum(sums) / (5 * 9)}
+    expected |= {"gspo": expected["grpo"], "rloo": expected["dr_grpo"], "reinforce++": expected["dapo"]}
+    settings = {name: told[name] for name in ("ratio", "clip_low", "clip_high")}
+    assert ours(numbers, told["average"], **settings).item() == pytest.approx(-expected[variant], rel=1e-4)
+
+
+@pytest.mark.parametrize(("better", "shift", "still"), [
+    (1.0, 0.5, True), (1.0, -0.5, False), (-1.0, -0.5, True), (-1.0, 0.5, False), (1.0, 0.1, False)])
+def test_beyond_the_clip_on_the_good_side_nothing_more_is_gained(better, shift, still):
+    said, targets = torch.full((1, 3), -1.0, requires_grad=True), torch.ones(1, 3, dtype=torch.long)
+    loss = Known(said)(targets, targets, said.detach() - shift, torch.full((1, 3), better), torch.ones(1, 3),
+                       torch.zeros(1, 3))[1]
+    assert (torch.autograd.grad(loss, said)[0].abs().sum() == 0) == still
+
+
+def test_pieces_of_a_batch_add_up(student_of_larger):
+    """trainer.py weights a piece by its tokens: with token weights the chains still count alike."""
+    student = student_of_larger()
+    policy, batch = groups_of(student)
+    parts = batch.batch(0)
+    gradients = []
+    for rows in (1000, 3):
+        policy.zero_grad()
+        trainer.add_gradients(policy, parts, rows, torch.float32)
+        gradients.append([w.grad.clone() for w in policy.parameters()])
+    assert all(torch.allclose(a, b, atol=1e-6) for a, b in zip(*gradients))
+
+
+# ---- groups ----
+
+
+def groups_of(student, *words):
+    args = grpo.arguments().parse(["-d", "larger", "--questions", "16", *map(str, words)])
+    grpo.check(args)
+    student.args = args
+    policy = PolicyLoss(student.model, args.ratio, args.clip_low, args.clip_high, args.beta)
+    return policy, grpo.Groups(student, policy, Watch(student, student.problems("train", 100, 0)))
+
+
+def test_groups_without_signal_are_counted_and_skipped(monkeypatch, student_of_larger):
+    student = student_of_larger()
+    _, groups = groups_of(student, "--samples", 4)
+    rewards = {}
+
+    def planted(question, chain):
+        """Of every second question all chains are as good."""
+        seen = rewards.setdefault(question, [])
+        seen.append(len(rewards) % 2 and len(seen) % 2)
+        return float(seen[-1])
+
+    monkeypatch.setattr(student, "reward", planted)
+    state = groups.roll_out(0)
+    asked = len(rewards)
+    assert (state["groups"], state["with_signal"]) == (asked, (asked + 1) // 2)
+    assert len(state["parts"][0]) == 4 * state["with_signal"], "chains of groups without signal must not be there"
+    assert (state["parts"][3][state["parts"][1] != -100].abs() > 0).all(), "every token has an advantage"
+
+    monkeypatch.setattr(student, "reward", lambda question, chain: 1.0)
+    with pytest.raises(Enough, match="no signal"):
+        groups.roll_out(1)
+
+
+def test_dynamic_sampling_replaces_groups_without_signal(monkeypatch, student_of_larger):
+    student = student_of_larger()
+    _, groups = groups_of(student, "--samples", 4, "--variant", "dapo", "--questions", 8)
+    turns = iter(range(10**6))
+    monkeypatch.setattr(student, "reward", lambda question, chain: float((i := next(turns)) % 8 < 4 and i % 2))
+    state = groups.roll_out(0)
+    assert len(state["parts"][0]) == 8 * 4 and state["groups"] == 16, "half of the groups have a signal"
+
+
+def test_a_rollout_is_what_the_policy_said(student_of_larger):
+    student = student_of_larger()
+    policy, groups = groups_of(student, "--beta", 0.1)
+    ids, targets, old, better, _, reference = groups.batch(0)
+    counted = targets != -100
+    assert torch.allclose(old[counted], policy.look(ids, targets), atol=1e-4), "log-probabilities of another model"
+    assert torch.allclose(reference, old, atol=1e-4), "at first the policy is the reference"
+    _, loss = policy(ids, targets, old, better, token_weights(targets, "chains", 9), reference)
+    assert policy.seen[0][1] == pytest.approx(0, abs=1e-4)
+    again = groups_of(student_of_larger(), "--beta", 0.1)[1]
+    torch.manual_seed(0)
+    first = again.roll_out(0)["parts"]
+    torch.manual_seed(0)
+    assert all(map(torch.equal, first, again.roll_out(0)["parts"])), "chance must hang on (seed, step) alone"
+
+
+def test_a_chain_that_did_not_end_earns_nothing(student_of_larger):
+    student = student_of_larger()
+    end = student.tokenizer.end_of_text
+    right = student.tokenizer.encode("#3")
+    assert student.reward("13?", Chain("#3", [*right, end])) == 1
+    assert student.reward("13?", Chain("#3", right)) == 0
+    assert student.reward("13?", Chain("#1", [*student.tokenizer.encode("#1"), end])) == 0
+
+
+# ---- learning, and not ----
+
+
+def learn(student, learning_rate, steps, *words):
+    policy, groups = groups_of(student, *words)
+    watch, rate = groups.watch, constant(learning_rate, steps)
+    optimizer = make_optimizer(policy, "adamw", learning_rate, 0.0)
+    trainer.train(policy, groups.batch, optimizer, rate, steps, watch.validate, on_row=watch.look)
+    return watch
+
+
+@pytest.mark.parametrize("variant", VARIANTS)
+def test_a_model_that_guesses_learns(variant, student_of_larger):
+    """It has learned to say one of two digits, and is rewarded for the larger."""
+    student = student_of_larger()
+    before, _ = student.share_right(student.problems("train", 100, 0))
+    watch = learn(student, 2e-3, 40, "--variant", variant)
+    assert before < 0.75 and watch.points[-1]["right"] > 0.9, f"{before:.2f} -> {watch.points[-1]['right']:.2f}"
+
+
+def test_a_collapse_is_noticed_and_the_best_weights_kept(student_of_larger):
+    student = student_of_larger()
+    problems = student.problems("train", 100, 0)
+    before, _ = student.share_right(problems)
+    policy, groups = groups_of(student)
+    watch, optimizer = groups.watch, make_optimizer(policy, "adamw", 1.0, 0.0)
+    watch.validate()
+    with pytest.raises(Enough, match="collapse"):
+        trainer.train(policy, groups.batch, optimizer, constant(1.0, 10), 10, watch.validate, on_row=watch.look)
+    assert student.share_right(problems)[0] < before - 0.1
+    student.model.load_state_dict(watch.state["best"])
+    assert student.share_right(problems)[0] == before, "the best weights are gone"
+
+
+@pytest.mark.parametrize(("name", "value", "sign"), [("right", 0.49, "solved"), ("ended", 0.8, "end"),
+                                                     ("entropy", 0.41, "nats")])
+def test_each_sign_of_a_collapse(name, value, sign):
+    point = {"right": 0.6, "ended": 1.0, "entropy": 0.2}
+    watch = Watch(None, [], {"points": [point | {"entropy": None}, point, point | {"right": 0.55}], "cpu_seconds": 0,
+                             "best": None})
+    assert watch.collapse() is None
+    watch.points.append(point | {name: value})
+    assert sign in watch.collapse()
+
+
+# ---- the script ----
+
+
+@pytest.fixture(scope="module")
+def reasoner(tmp_path_factory):
+    """A small reasoner of sums of two digits that has not learned all of them."""
+    path = tmp_path_factory.mktemp("grpo") / "small.pt"
+    succeed("07_cot/train.py", "-d", "arithmetic", "--style", "chain", "--difficulty", 1, "--problems", 100, "-s", path,
+            32, 32, 32, 1e-2, 40, 2, 2)
+    return path
+
+
+WORDS = ("--questions", 8, "--samples", 4, 16, 1e-4, 10)
+
+
+def test_the_script(reasoner, tmp_path):
+    out = succeed("07_cot/grpo.py", "--reasoner", reasoner, "-s", tmp_path / "new.pt", "--record", tmp_path / "r.jsonl",
+                  "--variant", "dr_grpo", "--beta", 0.1, *WORDS, cwd=tmp_path)
+    assert "groups had a signal" in out and "before" in out and (tmp_path / "r.jsonl").read_text().count("\n") == 1
+    kept = checkpoint.load(tmp_path / "new.pt", "gpt")
+    assert kept["run"]["std"] == "none" and kept["progress"]["finished"]
+    for words, part in ((("--std", "none", "--clip_low", 2), "clip_low"), (("--samples", 1), "samples"),
+                        (("--temperature", 0), "temperature"), (("-d", "words"), "not words"),
+                        (("-l", reasoner), "--reasoner")):
+        assert part in refuse("07_cot/grpo.py", "--reasoner", reasoner, *words)
+
+
+def test_an_unfinished_run_goes_on_as_if_nothing_had_been(reasoner, tmp_path, monkeypatch):
+    def train(save, *words):
+        words = ("--reasoner", reasoner, "-s", save, "--epochs", 2, *words, *WORDS)
+        return grpo.train_command(grpo.arguments().parse(list(map(str, words))))
+
+    whole = train(tmp_path / "whole.pt")
+    plain = grpo.Groups.batch
+
+    def stopped(self, step):
+        if step == 5:
+            signal.raise_signal(signal.SIGINT)
+        return plain(self, step)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(grpo.Groups, "batch", stopped)
+        assert train(tmp_path / "parts.pt") is None
+    assert checkpoint.load(tmp_path / "parts.pt", "gpt")["progress"]["step"] == 6
+    parts = train(tmp_path / "parts.pt", "-l", tmp_path / "parts.pt")
+    one, other = (checkpoint.load(tmp_path / name, "gpt")["model"] for name in ("whole.pt", "parts.pt"))
+    assert all(torch.equal(w, other[name]) for name, w in one.items())
+    assert [point["right"] for point in whole["points"]] == [point["right"] for point in parts["points"]]
+    assert (whole["groups"], whole["after"]) == (parts["groups"], parts["after"])
+
+
+def test_the_default_is_grpo():
+    args = grpo.arguments().parse([])
+    grpo.check(args)
+    assert {name: getattr(args, name) for name in GRPO} == GRPO
+
+
+# ---- the table ----
+
+
+def test_recorded_runs_are_not_repeated(tmp_path, capsys, monkeypatch):
+    """Planted records, as two scripts would have left them: the gain is the mean over seeds, in points."""
+    point = {"cpu_seconds": 1.0, "right": 0.4}
+    common = {"before": 0.4, "perplexity_before": 1.08, "perplexity_after": 1.04, "cpu_seconds": 80.4,
+              "ended_early": None, "points": [point, point | {"cpu_seconds": 2.0, "right": 0.6}]}
+    records = [{**common, "what": "grpo", "variant": "grpo", "seed": seed, "after": after, "groups": 100,
+                "with_signal": 80} for seed, after in ((1, 0.6), (2, 0.7))]
+    records.append({**common, "what": "star", "seed": 1, "after": 0.5, "ended_early": "a collapse"})
+    (tmp_path / "r.jsonl").write_text("".join(f"{json.dumps(each)}\n" for each in records), encoding="utf-8")
+    words = ["--runs", "grpo", "star", "--results", str(tmp_path / "r.jsonl"), "-o", str(tmp_path / "f.png")]
+    monkeypatch.setattr("sys.argv", ["table", *words, "--seeds", "1"])
+    self_training_table.main()
+    assert "| grpo | 40.0% | 60.0% | +20.0 points | 1.0400 | 80 | 80% |" in capsys.readouterr().out
+    assert (tmp_path / "f.png").stat().st_size > 10_000
+    assert len(json.loads((tmp_path / "f.json").read_text(encoding="utf-8"))["records"]) == 2
+    lines = list(self_training_table.table({"grpo": records[:2], "star": records[2:]}))
+    assert "| 60.0%, 70.0% | +25.0 points |" in lines[2], lines[2]
+    assert lines[3].startswith("| star; seed 1 stopped: a collapse | 40.0% | 50.0% |")
