@@ -186,13 +186,19 @@ def train_command(args, style):
     return share
 
 
+def is_finished(path, kind="gpt"):
+    """Whether a checkpoint is there whose run was not interrupted."""
+    return path.exists() and checkpoint.load(path, kind)["progress"]["finished"]
+
+
 def ensure_reasoner(data="arithmetic", style="chain"):
     """The path of the model of a family; if there is none, it is trained now, with the default numbers."""
     path = default_path(data, style)
     with FileLock(f"{path}.lock"):
-        if not path.exists():
-            print(f"no {shown(path)} yet: training it first")
-            if train_command(training_arguments("").parse(["-d", data]), style) is None:
+        if not is_finished(path):
+            print(f"no finished {shown(path)} yet: training it first")
+            words = ["-d", data, "-l", str(path), "-s", str(path)]  # goes on where it was stopped
+            if train_command(training_arguments("").parse(words), style) is None:
                 sys.exit(130)
     return path
 
