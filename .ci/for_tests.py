@@ -3,6 +3,7 @@
 import importlib.util
 import os
 import random
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -20,6 +21,11 @@ def run(script, *words, cwd=None, typed="", **environment):
         cwd=cwd or ROOT, env={**os.environ, "PYTHONIOENCODING": "utf-8", **environment}, input=typed,
         capture_output=True, text=True, encoding="utf-8", timeout=600,
     )
+
+
+def heed_ctrl_c():
+    """Popen's preexec_fn: what a shell has started in its background is deaf to Ctrl-C, and so are its children."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 
 def succeed(script, *words, **settings):

@@ -12,7 +12,7 @@ import time
 import answer
 import pytest
 import scaling_law
-from for_tests import ROOT, refuse, succeed
+from for_tests import ROOT, heed_ctrl_c, refuse, succeed
 from functions import SHAPES, TARGETS
 from watched_fits import build
 
@@ -67,7 +67,8 @@ def test_a_small_comparison_and_going_on(tmp_path):
 def test_ctrl_c_leaves_what_is_done(tmp_path):
     words = [sys.executable, str(ROOT / ANSWER), "-d", "product", "--seconds", "0.02", "-o", str(tmp_path)]
     path = tmp_path / "answer.json"
-    with subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+    settings = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True, "preexec_fn": heed_ctrl_c}
+    with subprocess.Popen(words, **settings) as process:
         while not path.exists():
             assert process.poll() is None
             time.sleep(0.05)

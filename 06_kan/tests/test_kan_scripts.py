@@ -16,7 +16,7 @@ import pytest
 import torch
 import watched_fits
 from flags import UserError
-from for_tests import ROOT, refuse, succeed
+from for_tests import ROOT, heed_ctrl_c, refuse, succeed
 from functions import sample, values
 from kan_layer import KAN
 from mlp import MLP
@@ -193,7 +193,8 @@ def test_ctrl_c_saves_what_there_is(monkeypatch, tmp_path, capsys, passes):
 def test_a_real_ctrl_c_saves_and_says_where(tmp_path):
     path = tmp_path / "interrupted.pt"
     words = [sys.executable, str(ROOT / TRAIN), "--starts", "10000", "--points", "200", "-s", str(path)]
-    with subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+    settings = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True, "preexec_fn": heed_ctrl_c}
+    with subprocess.Popen(words, **settings) as process:
         lines = [process.stdout.readline(), process.stdout.readline()]
         assert "training" in lines[1]  # from here on it is fitting
         time.sleep(1)
