@@ -23,6 +23,7 @@ from filelock import FileLock
 from torch import nn
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "checkpoints"))
+sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "01_tokenizer"))
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "03_gpt"))
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "04_training"))
 import checkpoint
