@@ -165,7 +165,7 @@ def cost(way, row):
 
 def draw_figure(found, samples, path):
     """A row for each family: right answers against samples, and against seconds; a thin line for each seed."""
-    figure = Figure(figsize=(11, 4.2 * len(found)), layout="constrained")
+    figure = Figure(figsize=(13, 4.2 * len(found)), layout="constrained")
     for (data, rows), (left, right) in zip(found.items(), figure.subplots(len(found), 2, squeeze=False, sharey="row")):
         for way, (color, style) in LINES.items():
             shares, costs = [row["accuracy"][way] for row in rows], [cost(way, row) for row in rows]
@@ -182,7 +182,7 @@ def draw_figure(found, samples, path):
             axes.grid(alpha=0.3)
         left.set(ylabel="share of right answers", xticks=counts(samples), xticklabels=counts(samples))
         left.minorticks_off()
-    left.legend(frameon=False, fontsize="small")
+    figure.legend(*left.get_legend_handles_labels(), loc="outside right center", frameon=False, fontsize="small")
     save_figure(figure, path)
 
 
