@@ -27,7 +27,11 @@ def ensure_early(data, seed=1337):
     if data not in EARLY:
         raise UserError(f"no early model of {data}: choose from {', '.join(EARLY)}, or train one with 07_cot/train.py"
                         " --style chain, and name it with --reasoner")
-    path, chosen = early_path(data, seed), EARLY[data]
+    return ensure_trained(early_path(data, seed), data, EARLY[data], seed)
+
+
+def ensure_trained(path, data, chosen, seed):
+    """The path of a reasoner with these settings; where there is no finished one it is trained now."""
     with FileLock(f"{path}.lock"):
         if not is_finished(path):
             print(f"no finished {shown(path)} yet: training it first")

@@ -14,7 +14,6 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from filelock import FileLock
 from tqdm import tqdm
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "checkpoints"))
@@ -25,12 +24,13 @@ import flags
 from atomic import replacing
 from chain_labels import is_solved
 from chains import think
+from early_reasoner import ensure_trained
 from fast_decode import for_writing
 from flags import UserError, shown
 from objectives import ChainLoss
 from optimizers import make_optimizer
 from problem_batches import example, padded
-from reasoner import load_reasoner, train_command, training_arguments
+from reasoner import load_reasoner
 from sampling import Sampling, evaluating
 from schedules import constant
 from tasks import draw, find
@@ -201,17 +201,7 @@ def settle(args, loaded, choices):
 
 def ensure_beginner():
     """The path of a reasoner that was stopped early; if there is none, it is trained now."""
-    path = flags.CHECKPOINTS / "07_cot_beginner.pt"
-    with FileLock(f"{path}.lock"):
-        if not path.exists():
-            print(f"no {shown(path)} yet: training it first")
-            beside = path.with_stem(f"{path.stem}_unfinished")  # the name is that of a finished one only
-            words = ["-d", BEGINNER["data"], "-s", beside, "--seed", SEED, "--difficulty", BEGINNER["difficulty"],
-                     128, BEGINNER["batch_size"], 256, 5e-3, BEGINNER["steps"]]
-            if train_command(training_arguments("").parse(map(str, words)), "chain") is None:
-                sys.exit(130)
-            beside.replace(path)
-    return path
+    return ensure_trained(flags.CHECKPOINTS / "07_cot_beginner.pt", BEGINNER["data"], BEGINNER, SEED)
 
 
 def open_student(args):
