@@ -55,10 +55,11 @@ def compiled(template):
     return environment.from_string(template)
 
 
-def render(messages, tokenizer, add_generation_prompt=False):
+def render(messages, tokenizer, add_generation_prompt=False, **options):
     """The text of a conversation; MARK stands in what was typed but looks special.
 
-    With `add_generation_prompt` it ends where an answer would begin. Raises UserError if the template refuses it.
+    With `add_generation_prompt` it ends where an answer would begin; `options` are what else a template asks for, such
+    as Qwen3's enable_thinking. Raises UserError if the template refuses it.
     """
     def harmless(text):
         for special in special_texts(tokenizer):
@@ -67,7 +68,8 @@ def render(messages, tokenizer, add_generation_prompt=False):
 
     messages = [message | {"content": harmless(message["content"])} for message in messages]
     try:
-        return compiled(tokenizer.chat_template).render(messages=messages, add_generation_prompt=add_generation_prompt)
+        return compiled(tokenizer.chat_template).render(
+            messages=messages, add_generation_prompt=add_generation_prompt, **options)
     except TemplateError as error:
         raise UserError(f"the model's chat template refuses this conversation: {error}") from error
 
@@ -82,9 +84,9 @@ def encode(rendered, tokenizer):
     return ids
 
 
-def prompt_tokens(messages, tokenizer):
-    """The ids of a conversation up to where the model's next answer begins."""
-    return encode(render(messages, tokenizer, add_generation_prompt=True), tokenizer)
+def prompt_tokens(messages, tokenizer, **options):
+    """The ids of a conversation up to where the model's next answer begins; `options` as of `render`."""
+    return encode(render(messages, tokenizer, add_generation_prompt=True, **options), tokenizer)
 
 
 def conversation_tokens(messages, tokenizer):

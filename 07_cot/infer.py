@@ -3,6 +3,7 @@
     python 07_cot/infer.py "3*9+6*8*2*1-5?" --samples 16
     python 07_cot/infer.py "3*9+6*8*2*1-5?" --samples 16 --plot         # draws the thought tree
     python 07_cot/infer.py "3*9+6*8*2*1-5?" --calculator
+    python 07_cot/infer.py "3*9+6*8*2*1-5?" --samples 16 --verifier     # who is right counts for more
     python 07_cot/infer.py --eval arithmetic --limit 400 --samples 16 --runs 3
 """
 
@@ -15,7 +16,7 @@ import torch
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "checkpoints"))
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "03_gpt"))
 import flags
-from chains import Guide, calculator, mod_10_calculator, row_generators, think
+from chains import Chain, Guide, calculator, mod_10_calculator, row_generators, think
 from exams import sit
 from fast_decode import for_writing
 from flags import UserError, shown
@@ -25,6 +26,8 @@ from step_search import refine, step_beams
 from tasks import family_of, find
 from thought_tree import draw_tree, tree_of
 from trainer import autocast
+from verifier import ensure_verifiers, load_verifier, scores
+from voting import tally
 
 MOD_10 = ("arithmetic", "programs")  # families whose results are single digits
 
@@ -43,6 +46,9 @@ def arguments():
                        help="search: after each step keep the N likeliest beginnings")
     group.add_argument("--refine", type=int, metavar="ROUNDS", default=0,
                        help="write the first chain anew from the step on of which the model is least sure")
+    group.add_argument("--verifier", nargs="?", const="default", metavar="PATH",
+                       help="weigh votes, and choose beams, by what a verifier thinks of a chain (default: the process"
+                            " model of 07_cot/verifier.py for the question's family, trained if need be)")
     group.add_argument("--plot", nargs="?", const="thought_tree.png", metavar="PNG", help="draw the thought tree")
     group = parser.add_argument_group("a set of questions")
     group.add_argument("--eval", metavar="FAMILY", help="instead of a question, test problems of a family")
@@ -65,11 +71,20 @@ def steering(args, name, tokenizer):
                  most_steps=args.most_steps)
 
 
-def draw_chains(model, tokenizer, question, args, name):
+def judge_of(args, name):
+    """A function (question, texts) -> scores of chains or beginnings from 0 to 1; None without --verifier."""
+    if args.verifier is None:
+        return None
+    path = ensure_verifiers(name)[0] if args.verifier == "default" else args.verifier
+    verifier, dtype, tokenizer = load_verifier(path, args)
+    return lambda question, texts: scores(verifier, tokenizer, [question], [texts], dtype)[0]
+
+
+def draw_chains(model, tokenizer, question, args, name, judge=None):
     """The Chains that the flags ask for."""
     settings = steering(args, name, tokenizer)
     if args.step_beams:
-        return step_beams(model, tokenizer, question, args.step_beams, settings=settings)
+        return step_beams(model, tokenizer, question, args.step_beams, score=judge, settings=settings)
     generators = row_generators(args.samples, args.seed)
     (chains,) = think(model, tokenizer, [question], args.samples, settings, args.max_new_tokens, generators)
     if args.refine:
@@ -101,26 +116,30 @@ def main():
     path = args.load_model or ensure_reasoner(name, args.style)
     model, dtype, tokenizer, _ = load_reasoner(path, args)
     model, dtype = for_writing(model, dtype)
+    judge = judge_of(args, name)
     with torch.no_grad(), autocast(model.head_weight.device, dtype):
         if args.eval:
             settings, of_chance = steering(args, name, tokenizer), (args.samples, args.runs, args.seed)
             for line in sit(model, tokenizer, name, settings, args.limit, *of_chance, args.difficulty):
                 print(line, flush=True)
         else:
-            show(question, draw_chains(model, tokenizer, question, args, name), family, args.plot)
+            show(question, draw_chains(model, tokenizer, question, args, name, judge), family, args.plot, judge)
 
 
-def show(question, chains, family, plot):
+def show(question, chains, family, plot, judge=None):
     """Print the chains, the votes and the answer; draw the tree to the path `plot`, if there is one."""
     print(question)
-    for text, count in Counter(marked(question, chain, family) for chain in chains).most_common():
-        print(f"{count:4}x {text}")
-    votes = Counter(chain.answer for chain in chains if chain.answer is not None)
+    weights = judge(question, [chain.text for chain in chains]) if judge else [1] * len(chains)
+    believed = {chain.text: f" {weight:.2f}" if judge else "" for chain, weight in zip(chains, weights)}
+    for text, count in Counter(chain.text for chain in chains).most_common():
+        print(f"{count:4}x{believed[text]} {marked(question, Chain(text), family)}")
+    votes = tally([chain.answer for chain in chains], weights)
     if not votes:
         print("no chain came to an answer")
         return
-    print(f"votes: {', '.join(f'{answer} {count}' for answer, count in votes.most_common())}")
-    answer = votes.most_common(1)[0][0]
+    ranked = sorted(votes, key=votes.get, reverse=True)
+    print(f"votes: {', '.join(f'{answer} {votes[answer]:.4g}' for answer in ranked)}")
+    answer = ranked[0]
     truth = "right" if family.right(question, answer) else f"wrong: it is {family.solve(question).answer}"
     print(f"answer: {answer} ({truth})")
     if plot:

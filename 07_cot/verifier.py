@@ -88,15 +88,16 @@ class Verifier(nn.Module):
 @torch.no_grad()
 def readings(verifier, tokenizer, pairs, dtype=torch.float32):
     """For each (question, text) what a verifier thinks at each of its `places`, as probabilities."""
-    device, found = verifier.head.weight.device, {}
+    device, most, found = verifier.head.weight.device, verifier.model.config.block_size, {}
     distinct = sorted(set(pairs), key=lambda pair: len(pair[0] + pair[1]))  # many chains are drawn more than once
     with evaluating(verifier), autocast(device, dtype):
         for i in range(0, len(distinct), AT_ONCE):
             these = distinct[i : i + AT_ONCE]
-            ids = padded([with_end(*pair, tokenizer) for pair in these]).to(device)
+            # where a chain takes all the room there is no end of it to be read, but its last character
+            ids = padded([with_end(*pair, tokenizer)[:most] for pair in these]).to(device)
             for pair, row in zip(these, verifier.logits(verifier.model.hidden(ids)).sigmoid().tolist()):
                 question, text = pair
-                found[pair] = [row[len(question) + place] for place in places(text)]
+                found[pair] = [row[min(len(question) + place, most - 1)] for place in places(text)]
     return [found[pair] for pair in pairs]
 
 

@@ -79,6 +79,17 @@ def test_ways_to_think(trained, words):
     assert succeed(INFER, "3*9+6*8?", "-l", trained[0], "-n", 60, *words).count("x ") >= 1
 
 
+def test_a_verifier_weighs_votes_and_chooses_beams(trained, tmp_path):
+    verifier = tmp_path / "verifier.pt"
+    words = "--kind", "process", "-s", verifier, "--problems", 20, 8, "5e-3", 8
+    succeed("07_cot/verifier.py", "--reasoner", trained[0], *words)
+    asked = "3*9+6*8?", "-l", trained[0], "--verifier", verifier, "-n", 60, "--samples", 8
+    believed = re.findall(r"^ *(\d+)x ([01]\.\d\d) ", succeed(INFER, *asked), re.MULTILINE)
+    assert sum(int(count) for count, _ in believed) == 8, "each chain needs what the verifier thinks of it"
+    assert len(re.findall(r"^ *1x [01]\.\d\d ", succeed(INFER, *asked, "--step_beams", 2), re.MULTILINE)) == 2
+    assert "no checkpoint" in refuse(INFER, "3*9?", "-l", trained[0], "--verifier", tmp_path / "none.pt")
+
+
 @pytest.mark.parametrize(("words", "cure"), [
     (["what is love?"], "no family knows"), ([], "give a question"), (["1+2?", "--samples", 0], "at least 1"),
     (["1+2?", "-l", "nowhere.pt"], "no checkpoint"), (["1+2?", "--top_p", 2], "above 0"),
