@@ -1,7 +1,7 @@
 """What do the auxiliary objectives bring? The same short training with each of them, several seeds, on test problems.
 
     python 07_cot/ablation.py                    # ten minutes on one core
-    python 07_cot/ablation.py -d knights --steps 400
+    python 07_cot/ablation.py -d knights --steps 300 --compare "" "--window 0"      # of any flags of train.py
 """
 
 import sys
@@ -18,9 +18,7 @@ from metrics import chain_metrics
 from reasoner import load_reasoner, train_command, training_arguments
 from tasks import FAMILIES, draw, find
 
-ROWS = {"plain": [], "results count three times": ["--result_weight", "3"],
-        "the answer counts three times": ["--answer_weight", "3"], "a second head, 0.3": ["--second_head", "0.3"],
-        "slips, 0.1": ["--slips", "0.1"]}
+COMPARED = ["", "--result_weight 3", "--answer_weight 3", "--second_head 0.3", "--slips 0.1"]
 
 
 def arguments():
@@ -29,6 +27,8 @@ def arguments():
     parser.add_argument("--steps", type=int, default=200, help="of training: too few to solve all")
     parser.add_argument("--seeds", nargs="+", type=int, default=[1337, 1338, 1339], metavar="N", help="of training")
     parser.add_argument("--limit", type=int, default=500, help="test problems")
+    parser.add_argument("--compare", nargs="+", default=COMPARED, metavar="FLAGS",
+                        help="a row for each: a text of train.py's flags, '' for none")
     flags.machine_flags(parser)
     return parser
 
@@ -52,17 +52,19 @@ def main():
         raise UserError("give at least one step and one test problem")
     problems, lines = draw(args.data, "test", args.limit, seed=1), []
     with tempfile.TemporaryDirectory() as folder:
-        for name, words in ROWS.items():
+        for words in args.compare:
             rows = []
             for seed in args.seeds:
                 args.seed = seed
-                rows.append(trained_chains(words, args, problems, Path(folder) / f"{len(lines)}_{seed}.pt"))
+                path = Path(folder) / f"{len(lines)}_{seed}.pt"
+                rows.append(trained_chains(words.split(), args, problems, path))
             right = " ".join(f"{row['accuracy']:.1%}" for row, _ in rows)
             means = (f"{mean(row[key] or 0 for row, _ in rows):.1%}" for key in ("step_validity", "consistency",
                                                                                  "retention"))
-            lines.append(f"| {name} | {right} | {' | '.join(means)} | {sum(waits for _, waits in rows)} |")
+            waits = sum(waits for _, waits in rows)
+            lines.append(f"| {f'`{words}`' if words else 'plain'} | {right} | {' | '.join(means)} | {waits} |")
     print(f"\n{args.data}, {args.steps} steps, {args.limit} test problems, seeds {' '.join(map(str, args.seeds))}\n")
-    print("| objective | solved, each seed | valid steps | consistent answers | operands used | chains with a wait |")
+    print("| flags | solved, each seed | valid steps | consistent answers | operands used | chains with a wait |")
     print("|---|---|---|---|---|---|")
     print("\n".join(lines))
 

@@ -106,7 +106,7 @@ class Knights(Family):
     Book?"
     """
 
-    difficulty, easiest, hardest = 5, 2, 12
+    difficulty, easiest, hardest = 6, 2, 12
     order_matters = False
 
     def ask(self, random, difficulty):

@@ -34,13 +34,11 @@ NUMBERS = {
 }
 # flags that an unfinished run fixes, and what they are where neither it nor the user says
 CHOICES = {"data": "arithmetic", "difficulty": None, "problems": 50_000, "result_weight": 1.0, "answer_weight": 1.0,
-           "second_head": 0.0, "slips": 0.0}
+           "second_head": 0.0, "slips": 0.0, "window": 4}
 HELD_OUT = 256  # problems of each validation
 WEIGHT_DECAY = 0.01  # ten times as much, as for texts, keeps tables from being learned in time
-# what GPTs have today; half of the blocks see four tokens only, so that what stands side by side is learned first: with
-# it, looking something up elsewhere took 300 steps to learn, and without it was not learned in 600
 PARTS = {"positions": "rotary", "norm": "rms_norm", "attention": "grouped_query", "feed_forward": "relu2",
-         "bias": "none", "qk_norm": True, "window": 4}
+         "bias": "none", "qk_norm": True}  # what GPTs have today
 
 
 def default_path(data, style):
@@ -72,6 +70,8 @@ def training_arguments(description):
                        f" (default: {CHOICES['second_head']})")
     group.add_argument("--slips", type=float, help="share of steps before which the training text has a wrong one, and"
                        f" takes it back: 'wait' (default: {CHOICES['slips']})")
+    parser.add_argument("--window", type=int, help="how many characters the first half of the blocks see: what stands"
+                        f" side by side is learned first; 0 is all (default: {CHOICES['window']})")
     flags.machine_flags(parser)
     flags.number_flags(parser, NUMBERS)
     parser.checkpointed |= CHOICES
@@ -119,9 +119,11 @@ def settle(args, loaded):
         setattr(args, name, args.typed.get(name, run.get(name, default)))
     if loaded:
         flags.take_numbers(args, loaded["config"], run, args.load_model)
+        if args.window != (window := loaded["config"]["window"] or 0):
+            raise UserError(f"window {args.window} contradicts {args.load_model}, which has {window}: leave it out")
     flags.check_numbers(args)
     for name, least, most in (("problems", 100, 10**7), ("result_weight", 0, 1000), ("answer_weight", 0, 1000),
-                              ("second_head", 0, 10), ("slips", 0, 0.9)):
+                              ("second_head", 0, 10), ("slips", 0, 0.9), ("window", 0, args.block_size)):
         if not least <= getattr(args, name) <= most:
             raise UserError(f"{name} {getattr(args, name)} must be from {least} to {most}")
 
@@ -132,8 +134,8 @@ def build(args, tokenizer, loaded=None):
         config = GPTConfig(**loaded["config"])
     else:
         sizes = args.embedding_size, args.block_size, args.head_count, args.layer_count
-        config = GPTConfig(tokenizer.vocab_size, *sizes, key_value_head_count=args.head_count,
-                           window_layers=args.layer_count // 2, **PARTS)
+        near = {"window": args.window, "window_layers": args.layer_count // 2} if args.window else {}
+        config = GPTConfig(tokenizer.vocab_size, *sizes, key_value_head_count=args.head_count, **PARTS, **near)
     config.dropout = args.dropout
     model = GPT(config)
     if loaded:

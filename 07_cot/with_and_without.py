@@ -36,6 +36,7 @@ def arguments():
     parser.add_argument("--seeds", nargs="+", type=int, default=SEEDS, metavar="N", help="of training, one model each")
     parser.add_argument("--limit", type=int, default=500, help="test problems, of the family's own difficulty")
     parser.add_argument("--steps", type=int, help="of training (default: train.py's)")
+    parser.add_argument("--second_head", type=float, default=0.3, help="train.py's, for both: see ablation.py")
     flags.machine_flags(parser)
     return parser
 
@@ -52,11 +53,12 @@ def measured(data, style, seed, args):
     Seconds of a processor, not of the clock: what else runs at the time does not count.
     """
     known = json.loads(CELLS.read_text(encoding="utf-8")) if CELLS.exists() else {}
-    name = f"{data} {style} {seed} {args.steps} {args.limit}"
+    name = f"{data} {find(data).difficulty} {style} {seed} {args.steps} {args.second_head} {args.limit}"
     if name not in known:
         path = flags.CHECKPOINTS / f"07_compared_{data}_{style}_{seed}.pt"
-        words = ["-d", data, "--seed", str(seed), "-s", str(path), "--device", args.device, "--dtype", args.dtype]
-        of_training, began = training_arguments("").parse(words), time.process_time()
+        words = ["-d", data, "--seed", seed, "-s", path, "--device", args.device, "--dtype", args.dtype,
+                 "--second_head", args.second_head]
+        of_training, began = training_arguments("").parse(list(map(str, words))), time.process_time()
         of_training.steps = args.steps or of_training.steps
         if train_command(of_training, style) is None:
             sys.exit(130)

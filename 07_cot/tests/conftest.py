@@ -38,7 +38,7 @@ def student_of_larger():
 def guesser():
     tokenizer = CharTokenizer("0123?#;")
     torch.manual_seed(0)
-    model = GPT(GPTConfig(tokenizer.vocab_size, 32, 8, 2, 2, key_value_head_count=2, **PARTS))
+    model = GPT(GPTConfig(tokenizer.vocab_size, 32, 8, 2, 2, key_value_head_count=2, window=4, **PARTS))
     optimizer, random = torch.optim.AdamW(model.parameters(), 3e-3), np.random.default_rng(0)
     for _ in range(60):
         questions = [FAMILIES["larger"].ask(random, 0) for _ in range(64)]

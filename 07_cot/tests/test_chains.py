@@ -22,7 +22,7 @@ def tokenizer():
 @pytest.fixture(scope="module")
 def model(tokenizer):
     torch.manual_seed(0)
-    parts = PARTS | {"key_value_head_count": 2, "window_layers": 1}
+    parts = PARTS | {"key_value_head_count": 2, "window": 4, "window_layers": 1}
     return GPT(GPTConfig(tokenizer.vocab_size, 16, 96, 2, 2, **parts)).eval()
 
 

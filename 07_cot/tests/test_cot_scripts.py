@@ -40,6 +40,14 @@ def test_a_run_goes_on(trained, tmp_path):
     succeed(TRAIN, "--style", "chain", "-l", saved, "-s", again, "--second_head", 0.3, "--slips", 0.2)
     assert any(name.startswith("model.join") for name in checkpoint.load(again, "gpt")["second_head"])
     assert "going on" not in succeed(TRAIN, "--style", "chain", "-l", again)
+    assert "contradicts" in refuse(TRAIN, "--style", "chain", "-l", again, "--window", 3)
+
+
+def test_flags_side_by_side(tmp_path):
+    """A model with a window and one without are other models, and each has its row."""
+    out = succeed("07_cot/ablation.py", "--compare", "", "--window 0", "--steps", 2, "--seeds", 3, "--limit", 5)
+    assert re.search(r"^\| plain \| .*%", out, re.MULTILINE) and re.search(r"^\| `--window 0` \| ", out, re.MULTILINE)
+    assert len(set(re.findall(r"step 2: training loss ([\d.]+)", out))) == 2
 
 
 @pytest.mark.parametrize(("words", "cure"), [

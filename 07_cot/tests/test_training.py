@@ -22,7 +22,7 @@ def tokenizer():
 
 def small(tokenizer, seed=0):
     torch.manual_seed(seed)
-    parts = PARTS | {"key_value_head_count": 2, "window_layers": 1}
+    parts = PARTS | {"key_value_head_count": 2, "window": 4, "window_layers": 1}
     return GPT(GPTConfig(tokenizer.vocab_size, 16, 64, 2, 2, **parts))
 
 

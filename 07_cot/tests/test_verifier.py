@@ -24,7 +24,7 @@ ARITHMETIC = FAMILIES["arithmetic"]
 
 def tiny(seed=0, kind="process"):
     torch.manual_seed(seed)
-    model = GPT(GPTConfig(TOKENIZER.vocab_size, 32, 128, 2, 2, key_value_head_count=2, **PARTS))
+    model = GPT(GPTConfig(TOKENIZER.vocab_size, 32, 128, 2, 2, key_value_head_count=2, window=4, **PARTS))
     verifier = Verifier(model, kind).eval()
     verifier.head.weight.data.normal_()
     return verifier
