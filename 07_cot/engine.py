@@ -78,12 +78,15 @@ class LocalEngine:
 
         A reply depends on its own conversation, its number and the seed alone, and on nothing that is asked beside it.
         """
-        prompts = [self.prompt(messages) for messages in conversations]
+        prompts, block_size = [self.prompt(messages) for messages in conversations], self.model.config.block_size
         order = sorted(range(len(prompts)), key=lambda i: len(prompts[i]))  # alike ones together: little padding
+        roomy = [i for i in order if len(prompts[i]) + request.max_new_tokens <= block_size]
+        count = max(1, AT_ONCE // request.samples)
+        batches = [roomy[first : first + count] for first in range(0, len(roomy), count)]
+        batches += [[i] for i in order[len(roomy) :]]  # these have less room than others, each its own
         found = [None] * len(prompts)
-        for first in range(0, len(order), count := max(1, AT_ONCE // request.samples)):
-            these = order[first : first + count]
-            room = min(request.max_new_tokens, self.model.config.block_size - max(len(prompts[i]) for i in these))
+        for these in batches:
+            room = min(request.max_new_tokens, block_size - len(prompts[these[-1]]))
             generators = [generator(prompts[i], sample, request.seed)
                           for i in these for sample in range(request.samples)]
             with autocast(self.model.head_weight.device, self.dtype):

@@ -5,6 +5,7 @@
     python 07_cot/infer.py "3*9+6*8*2*1-5?" --calculator
     python 07_cot/infer.py "3*9+6*8*2*1-5?" --samples 16 --verifier     # who is right counts for more
     python 07_cot/infer.py --eval arithmetic --limit 400 --samples 16 --runs 3
+    python 07_cot/infer.py --eval gsm8k -l smollm2                      # asking.py: other models, and published exams
 """
 
 import sys
@@ -15,8 +16,12 @@ import torch
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "checkpoints"))
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "03_gpt"))
+sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "04_training"))
 import flags
+from asking import ask, chosen_engine, engine_flags, examine, is_reasoner
 from chains import Chain, Guide, calculator, mod_10_calculator, row_generators, think
+from distributed import processes
+from exam_questions import EXAMS
 from exams import sit
 from fast_decode import for_writing
 from flags import UserError, shown
@@ -25,6 +30,7 @@ from reasoner import ensure_reasoner, load_reasoner
 from step_search import refine, step_beams
 from tasks import family_of, find
 from thought_tree import draw_tree, tree_of
+from thought_tree_page import write_page
 from trainer import autocast
 from verifier import ensure_verifiers, load_verifier, scores
 from voting import tally
@@ -49,16 +55,20 @@ def arguments():
     group.add_argument("--verifier", nargs="?", const="default", metavar="PATH",
                        help="weigh votes, and choose beams, by what a verifier thinks of a chain (default: the process"
                             " model of 07_cot/verifier.py for the question's family, trained if need be)")
-    group.add_argument("--plot", nargs="?", const="thought_tree.png", metavar="PNG", help="draw the thought tree")
+    group.add_argument("--plot", nargs="?", const="thought_tree.png", metavar="FILE",
+                       help="draw the thought tree: a PNG, or a page for a browser if the name ends with .html")
     group = parser.add_argument_group("a set of questions")
-    group.add_argument("--eval", metavar="FAMILY", help="instead of a question, test problems of a family")
-    group.add_argument("--limit", type=int, metavar="N", default=400, help="how many of them")
+    group.add_argument("--eval", metavar="NAME", help="instead of a question, test problems of a family, or an exam:"
+                       f" {', '.join(EXAMS)}")
+    group.add_argument("--limit", type=int, metavar="N", help="how many of them (default: 400, of an exam 100)")
     group.add_argument("--difficulty", type=int, help="of these (default: the family's own)")
     group.add_argument("--runs", type=int, metavar="M", default=1, help="all of it M times, with other chances")
     group = parser.add_argument_group("model")
     group.add_argument("-l", "--load_model", metavar="PATH",
-                       help="a checkpoint of train.py (default: that of the question's family, trained if need be)")
+                       help="a checkpoint, or a folder, file or name of real weights such as smollm2 (default: that of"
+                            " the question's family, trained if need be)")
     group.add_argument("--style", choices=STYLES, default="chain", help="think first, or answer at once")
+    engine_flags(parser)
     flags.machine_flags(parser)
     return parser
 
@@ -109,8 +119,17 @@ def main():
         parser.error("give a question, such as '3*9+6*8*2*1-5?', or --eval and a family")
     flags.check_sampling(args)
     for name, least in {"samples": 1, "least_steps": 0, "step_beams": 0, "refine": 0, "limit": 1, "runs": 1}.items():
-        if getattr(args, name) < least:
-            raise UserError(f"{name} {getattr(args, name)} must be at least {least}")
+        if (value := getattr(args, name)) is not None and value < least:
+            raise UserError(f"{name} {value} must be at least {least}")
+    other = args.endpoint or args.load_model and not is_reasoner(args.load_model)
+    if args.eval in EXAMS and not other:
+        raise UserError(f"{args.eval} is for models that know English: give -l smollm2, another one, or --endpoint")
+    if other:
+        engine = chosen_engine(args)
+        with processes():
+            for line in examine(engine, args) if args.eval else ask(engine, question, args):
+                print(line, flush=True)
+        return
     name = args.eval or family_of(question)
     family = find(name)
     path = args.load_model or ensure_reasoner(name, args.style)
@@ -120,7 +139,7 @@ def main():
     with torch.no_grad(), autocast(model.head_weight.device, dtype):
         if args.eval:
             settings, of_chance = steering(args, name, tokenizer), (args.samples, args.runs, args.seed)
-            for line in sit(model, tokenizer, name, settings, args.limit, *of_chance, args.difficulty):
+            for line in sit(model, tokenizer, name, settings, args.limit or 400, *of_chance, args.difficulty):
                 print(line, flush=True)
         else:
             show(question, draw_chains(model, tokenizer, question, args, name, judge), family, args.plot, judge)
@@ -143,7 +162,7 @@ def show(question, chains, family, plot, judge=None):
     truth = "right" if family.right(question, answer) else f"wrong: it is {family.solve(question).answer}"
     print(f"answer: {answer} ({truth})")
     if plot:
-        draw_tree(tree_of(question, chains, family), plot)
+        (write_page if Path(plot).suffix == ".html" else draw_tree)(tree_of(question, chains, family), plot)
         print(f"thought tree: {shown(plot)}")
 
 

@@ -11,6 +11,7 @@ from family import Family
 from for_tests import one_thread  # noqa: F401
 from gpt import GPT, GPTConfig
 from reasoner import PARTS
+from scripted_server import serving  # noqa: F401
 from self_training import Student
 from tasks import FAMILIES
 

@@ -38,6 +38,14 @@ def test_a_reply_does_not_depend_on_its_neighbours(engine):
     assert engine.replies(ask("abc?"), Request(3, 12, 1.0, seed=1)) != [together[0]]
 
 
+def test_each_reply_has_the_room_that_its_own_question_leaves(engine):
+    """Near the block's end a long question leaves little room, and takes none from others."""
+    request = Request(max_new_tokens=30)
+    ((long,), (short,)) = engine.replies(ask("a" * 28 + "?", "a?"), request)
+    assert ([long], [short]) == (engine.replies(ask("a" * 28 + "?"), request)[0], engine.replies(ask("a?"), request)[0])
+    assert long.tokens <= 48 - len(engine.ids(ask("a" * 28 + "?")[0])) < 30
+
+
 def test_replies_are_the_models_own(engine):
     """The template, then the likeliest tokens; what ends a text is counted, and not shown."""
     (reply,), ids = engine.replies(ask("abc?"), Request(max_new_tokens=9))[0], engine.ids(ask("abc?")[0])
