@@ -1,7 +1,7 @@
 """What infer.py asks of other models than the reasoners of this chapter: real weights, or a server, by the same flags.
 
     python 07_cot/infer.py "How many legs have 3 cats and 2 birds?" -l smollm2 --samples 4
-    python 07_cot/infer.py --eval gsm8k -l smollm2 --limit 100 --samples 4 --runs 3
+    python 07_cot/infer.py --eval gsm8k --limit 100 --samples 4 --runs 3
     python 07_cot/infer.py --eval mmlu:college_mathematics -l smollm2 --prompting letters
     python 07_cot/infer.py --eval gsm8k --endpoint http://127.0.0.1:8000 --judge http://127.0.0.1:8001
 """
@@ -60,7 +60,7 @@ def chosen_engine(args):
     if args.judge and not args.eval:
         raise UserError("--judge compares replies with known answers: add --eval gsm8k")
     if not args.endpoint:
-        engine = load_engine(args.load_model, args)
+        engine = load_engine(args.load_model or "smollm2", args)
         if args.thinking:
             engine.options = thinking_options(engine.tokenizer, args.thinking == "on")
         return engine

@@ -5,7 +5,7 @@
     python 07_cot/infer.py "3*9+6*8*2*1-5?" --calculator
     python 07_cot/infer.py "3*9+6*8*2*1-5?" --samples 16 --verifier     # who is right counts for more
     python 07_cot/infer.py --eval arithmetic --limit 400 --samples 16 --runs 3
-    python 07_cot/infer.py --eval gsm8k -l smollm2                      # asking.py: other models, and published exams
+    python 07_cot/infer.py --eval gsm8k                                 # asking.py: other models, and published exams
 """
 
 import sys
@@ -121,10 +121,7 @@ def main():
     for name, least in {"samples": 1, "least_steps": 0, "step_beams": 0, "refine": 0, "limit": 1, "runs": 1}.items():
         if (value := getattr(args, name)) is not None and value < least:
             raise UserError(f"{name} {value} must be at least {least}")
-    other = args.endpoint or args.load_model and not is_reasoner(args.load_model)
-    if args.eval in EXAMS and not other:
-        raise UserError(f"{args.eval} is for models that know English: give -l smollm2, another one, or --endpoint")
-    if other:
+    if args.endpoint or args.eval in EXAMS or args.load_model and not is_reasoner(args.load_model):
         engine = chosen_engine(args)
         with processes():
             for line in examine(engine, args) if args.eval else ask(engine, question, args):

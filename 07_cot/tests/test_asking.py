@@ -52,7 +52,7 @@ def test_letters(talker, tmp_path, real_data):
 
 
 @pytest.mark.parametrize(("words", "cure"), [
-    (["--eval", "gsm8k"], "give -l smollm2"),
+    (["--eval", "gsm8k", "--step_beams", "2"], "--step_beams is for this chapter's own"),
     (["--eval", "gsm8k", "--endpoint", "nowhere"], "an endpoint is an address"),
     (["1+1?", "--endpoint", "http://127.0.0.1:9", "-l", "smollm2"], "give one of them"),
     (["1+1?", "--judge", "http://127.0.0.1:9", "--endpoint", "http://127.0.0.1:9"], "add --eval"),
