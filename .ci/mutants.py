@@ -249,6 +249,30 @@ MUTANTS = {
         "1 - (1 - c / n) ** k",
         "07_cot/tests/test_metrics.py",
     ),
+    "samples of a server that are all the same": (
+        "07_cot/endpoint.py",
+        "(request.seed + number) % 2**63",
+        "request.seed",
+        "07_cot/tests/test_endpoint.py",
+    ),
+    "what a model wrote as HTML": (
+        "07_cot/thought_tree_page.py",
+        'return escape("".join(',
+        'return str("".join(',
+        "07_cot/tests/test_thought_tree_page.py",
+    ),
+    "near duplicates by another estimate": (
+        "07_cot/question_checks.py",
+        "return float((one == other).mean())",
+        "return float((one <= other).mean())",
+        "07_cot/tests/test_question_checks.py",
+    ),
+    "a memory of tokens that a text does not have": (
+        "07_cot/likelihood.py",
+        "shared = min(common(self.known, *rows), min(",
+        "shared = min(len(self.known), min(",
+        "07_cot/tests/test_likelihood.py",
+    ),
     "features rounded before the closed form": (
         "06_kan/splines.py",
         "places = (x - first) / step\n",

@@ -4,6 +4,7 @@
     python 07_cot/infer.py "3*9+6*8*2*1-5?" --samples 16 --plot         # draws the thought tree
     python 07_cot/infer.py "3*9+6*8*2*1-5?" --calculator
     python 07_cot/infer.py "3*9+6*8*2*1-5?" --samples 16 --verifier     # who is right counts for more
+    python 07_cot/infer.py "3*9+6*8*2*1-5?" --route                     # thinks only as long as it has to
     python 07_cot/infer.py --eval arithmetic --limit 400 --samples 16 --runs 3
     python 07_cot/infer.py --eval gsm8k                                 # asking.py: other models, and published exams
 """
@@ -31,6 +32,7 @@ from step_search import refine, step_beams
 from tasks import family_of, find
 from thought_tree import draw_tree, tree_of
 from thought_tree_page import write_page
+from thoughts import routed
 from trainer import autocast
 from verifier import ensure_verifiers, load_verifier, scores
 from voting import tally
@@ -55,6 +57,8 @@ def arguments():
     group.add_argument("--verifier", nargs="?", const="default", metavar="PATH",
                        help="weigh votes, and choose beams, by what a verifier thinks of a chain (default: the process"
                             " model of 07_cot/verifier.py for the question's family, trained if need be)")
+    group.add_argument("--route", action="store_true", help="let a router decide after each thought whether a base"
+                       " model should answer; a Tiny Thought Model thinks for it (thoughts.py, trained if need be)")
     group.add_argument("--plot", nargs="?", const="thought_tree.png", metavar="FILE",
                        help="draw the thought tree: a PNG, or a page for a browser if the name ends with .html")
     group = parser.add_argument_group("a set of questions")
@@ -121,6 +125,12 @@ def main():
     for name, least in {"samples": 1, "least_steps": 0, "step_beams": 0, "refine": 0, "limit": 1, "runs": 1}.items():
         if (value := getattr(args, name)) is not None and value < least:
             raise UserError(f"{name} {value} must be at least {least}")
+    if args.route:
+        if args.eval or args.load_model or args.endpoint:
+            raise UserError("--route has models of its own: give it a question alone")
+        for line in routed(question, args):
+            print(line, flush=True)
+        return
     if args.endpoint or args.eval in EXAMS or args.load_model and not is_reasoner(args.load_model):
         engine = chosen_engine(args)
         with processes():

@@ -1,0 +1,152 @@
+"""What the pieces of thoughts.py share: the numbers they are made with, where they stand, texts and batches.
+
+Shapes: B texts, T tokens.
+"""
+
+import sys
+import zlib
+from collections import defaultdict
+from dataclasses import dataclass, fields
+from pathlib import Path
+
+import numpy as np
+import torch
+from filelock import FileLock
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "checkpoints"))
+sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "03_gpt"))
+sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "04_training"))
+import checkpoint
+import flags
+from family import problems
+from flags import shown
+from optimizers import make_optimizer
+from reasoner import is_finished
+from sampling import evaluating
+from schedules import linear
+from tasks import find
+from training_run import train_and_keep
+
+BASE = {"learning_rate": 4e-3, "tokens": 2048, "ahead": 18, "ahead_weight": 0.2}  # 18 are three steps of arithmetic
+BASE_SEED = 1337  # one base for all seeds, as a published model would be
+HELD_OUT = 16  # problems of each difficulty, for the validations of a training
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What decides how the pieces come out, but for the seed."""
+
+    data: str = "arithmetic"
+    hardest: int = 8  # problems are of all difficulties up to this one
+    problems: int = 6000  # of each difficulty, for training
+    layers: int = 6  # of the base
+    base_steps: int = 600
+    rank: int = 16
+    answer_steps: int = 300
+    chains: int = 1200  # of the teacher, of each difficulty
+    sequence_steps: int = 600
+    on_policy_steps: int = 60
+    routed: int = 160  # problems of each difficulty that the router learns from
+
+    def path(self, piece, seed, settings=None):
+        """Where a piece stands; another plan, as far as it concerns it, and other `settings` have other places."""
+        base = ["data", "hardest", "problems", "layers", "base_steps"]
+        own = {"base": base, "answers": [*base, "rank", "answer_steps"], "router": [each.name for each in fields(self)]}
+        names = own.get(piece, [*base, "chains", "sequence_steps", "on_policy_steps"])
+        key = zlib.crc32(repr([*(getattr(self, name) for name in names), BASE, settings]).encode())
+        return flags.CHECKPOINTS / f"07_thoughts_{self.data}_{piece}_{key:08x}_{seed}.pt"
+
+
+# ---- problems and batches ----
+
+
+def by_level(plan, split, count, seed):
+    """[Problems of each difficulty, from the easiest on], all different: of an easy one there may not be so many."""
+    family = find(plan.data)
+    return [problems(family, split, count, seed * 1000 + level, level)
+            for level in range(family.easiest, plan.hardest + 1)]
+
+
+def for_training(plan, count, seed):
+    """`count` training problems of each difficulty; easy ones come more often where there are not so many."""
+    return [level[i % len(level)] for level in by_level(plan, "train", count, seed) for i in range(count)]
+
+
+def chain_row(question, chain, tokenizer):
+    """(ids, targets) of a text, targets one token on: of a question nothing is learned, of the chain behind it all."""
+    asked, said = tokenizer.encode(question), [*tokenizer.encode(chain), tokenizer.end_of_text]
+    return row_of(asked, said)
+
+
+def chains_apart(plan, seed, tokenizer):
+    """Rows of validation problems."""
+    return [chain_row(each.question, each.chain, tokenizer) for level in by_level(plan, "validation", HELD_OUT, seed)
+            for each in level]
+
+
+def row_of(asked, said):
+    return (asked + said)[:-1], [-100] * (len(asked) - 1) + said
+
+
+def collated(rows):
+    """[(ids, targets)] -> ids and targets, each (B, T)."""
+    T = max(len(ids) for ids, _ in rows)
+    return (torch.tensor([ids + [0] * (T - len(ids)) for ids, _ in rows]),
+            torch.tensor([targets + [-100] * (T - len(targets)) for _, targets in rows]))
+
+
+def even_batches(rows, tokens, seed):
+    """step -> a batch of about so many tokens, of texts that are about as long as one another."""
+    groups = defaultdict(list)
+    for row in rows:
+        groups[len(row[0]) // 8].append(row)
+    groups = list(groups.values())
+    shares = np.array([sum(len(ids) for ids, _ in group) for group in groups], dtype=float)
+
+    def batch(step):
+        random = np.random.default_rng((seed, step))
+        group = groups[random.choice(len(groups), p=shares / shares.sum())]
+        longest = max(len(ids) for ids, _ in group)
+        return collated([group[i] for i in random.integers(len(group), size=max(1, tokens // longest))])
+
+    return batch
+
+
+def thought(steps):
+    """Steps as they stand in a context: ["3*9=7"] -> "3*9=7;"."""
+    return "".join(f"{step};" for step in steps)
+
+
+# ---- how a piece is trained ----
+
+
+def ensured(path, kind, train):
+    """A path, behind which a finished checkpoint stands: trained now by `train()` if it was not there."""
+    with FileLock(f"{path}.lock"):
+        if not is_finished(path, kind):
+            print(f"no finished {shown(path)} yet: training it first")
+            if train() is None:
+                sys.exit(130)
+    return path
+
+
+def unfinished(path, kind):
+    """What a checkpoint of an interrupted run holds; None if there is none."""
+    return checkpoint.load(path, kind) if path.exists() else None
+
+
+def keep_training(kind, model, tokenizer, loss_of, batch, held_out, settings, run, path, loaded, dtype,
+                  beside=None):
+    """Train a piece as `settings` and `run` say, and keep it at a path: its history, None after Ctrl-C."""
+    held = [part.to(model.head_weight.device) for part in collated(held_out)]
+
+    @torch.no_grad()
+    def validate():
+        with evaluating(model):
+            return model(*held)[1].item()
+
+    optimizer = make_optimizer(loss_of, "muon", settings["learning_rate"], settings.get("weight_decay", 0.01))
+    return train_and_keep(
+        kind, model, tokenizer, optimizer, batch, linear(settings["learning_rate"], run["steps"]), validate, run,
+        f"{run['data']}: {run['piece']}", loaded, path, path, dtype, loss_of.to(model.head_weight.device),
+        beside=beside)
