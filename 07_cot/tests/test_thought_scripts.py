@@ -24,7 +24,8 @@ FEW = ("--problems", 60, "--base_steps", 10, "--answer_steps", 10, "--chains", 1
 
 def tiny(seed=0):
     torch.manual_seed(seed)
-    return GPT(GPTConfig(TOKENIZER.vocab_size, 32, 128, 2, 2, key_value_head_count=2, window=4, window_layers=1, **PARTS)).eval()
+    parts = PARTS | {"key_value_head_count": 2, "window": 4, "window_layers": 1}
+    return GPT(GPTConfig(TOKENIZER.vocab_size, 32, 128, 2, 2, **parts)).eval()
 
 
 @pytest.fixture(scope="module")

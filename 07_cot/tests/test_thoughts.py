@@ -26,7 +26,8 @@ ARITHMETIC = FAMILIES["arithmetic"]
 
 def tiny(seed=0):
     torch.manual_seed(seed)
-    return GPT(GPTConfig(TOKENIZER.vocab_size, 32, 128, 2, 2, key_value_head_count=2, window=4, window_layers=1, **PARTS)).eval()
+    parts = PARTS | {"key_value_head_count": 2, "window": 4, "window_layers": 1}
+    return GPT(GPTConfig(TOKENIZER.vocab_size, 32, 128, 2, 2, **parts)).eval()
 
 
 class Scripted:
