@@ -43,11 +43,12 @@ from trainer import autocast
 SIZES = {"embedding_size": 64, "head_count": 4, "key_value_head_count": 4, "layer_count": 4, "window_layers": 2}
 SEQUENCE = {"learning_rate": 1e-2, "tokens": 2048, "ahead": 6, "ahead_weight": 0.1}
 ON_POLICY = {"learning_rate": 2e-3, "questions": 48, "beta": 1.0}
-LESSONS = {"own": "the problems' own chains", "sequence": "the teacher's chains", "tiny": "both steps"}
+LESSONS = {"own": "the problems' own chains", "sequence": "the teacher's chains", "first": "the first step of both",
+           "tiny": "both steps"}
 
 
 def ensure_tiny(plan, seed, args, lesson="tiny"):
-    """The path of a student of this `lesson`, one of LESSONS; all of them train for the same number of steps.
+    """The path of a student of this `lesson`, one of LESSONS; all but "first" train for the same number of steps.
 
     "tiny" is the Tiny Thought Model. It goes on from "first", which has seen the teacher's chains alone.
     """
