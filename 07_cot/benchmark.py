@@ -1,12 +1,13 @@
-"""Measure chains together beside chains one by one, and scores of texts beside the libraries that define them.
+"""Measure chains together beside chains one by one, and scores and likelihoods beside the libraries that have them.
 
-    python 07_cot/benchmark.py      # two minutes; figures/benchmark.json, and the table in README.md
+    python 07_cot/benchmark.py      # five minutes; figures/benchmark.json, and the table in README.md
 
-sacrebleu and rouge-score are needed: pip install -r .ci/oracles.txt
+sacrebleu, rouge-score and transformers are needed, pip install -r .ci/oracles.txt, and SmolLM2's weights and MMLU.
 """
 
 import random
 import sys
+import tempfile
 from functools import partial
 from pathlib import Path
 
@@ -17,13 +18,20 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "03_gpt"))
 import flags
 import measure
 from chains import row_generators, think
+from engine import load_engine
+from exam_questions import questions
 from fast_decode import FastDecode
+from likelihood import LETTERS, Likelihoods
+from pretrained import export
+from prompting import listed
+from prompting import shown as shots_of
 from reasoner import ensure_reasoner, load_reasoner
 from sampling import Sampling
 from text_scores import corpus_bleu, rouge
 
 HERE = Path(__file__).resolve().parent
 QUESTION, COUNT, SENTENCES = "3*9+6*8*2*1-5?", 16, 300
+EXAM, ASKED = "mmlu:college_mathematics", 8
 
 
 def thinking_rows(rounds, args):
@@ -74,6 +82,34 @@ def score_rows(rounds):
         lambda: [scorer.score(b, a) for a, b in zip(said, wanted)], rounds))
 
 
+def likelihood_rows(rounds, args):
+    """Letters of MMLU, five questions shown, beside transformers with the same weights and all texts in one batch."""
+    import transformers
+
+    engine, shots, asked = load_engine("smollm2", args), shots_of(EXAM, "direct"), questions(EXAM)[:ASKED]
+    with tempfile.TemporaryDirectory() as folder:
+        export(engine.model.model, engine.tokenizer, folder)
+        model = transformers.LlamaForCausalLM.from_pretrained(folder).eval()
+    beginning = Likelihoods(engine, EXAM, shots).beginning
+    rows = [engine.tokenizer.encode(beginning + listed(question)) for question in asked]
+    letters = [engine.tokenizer.encode(f" {letter}")[0] for letter in LETTERS]
+    longest = max(map(len, rows))
+    ids = torch.tensor([[0] * (longest - len(row)) + row for row in rows])  # padded on the left: all end together
+    mask = torch.tensor([[0] * (longest - len(row)) + [1] * len(row) for row in rows])
+
+    def theirs():
+        logits = model(ids, attention_mask=mask, logits_to_keep=1).logits[:, -1]
+        return logits.log_softmax(-1)[:, letters]
+
+    def ours():  # with the reading of what is shown, which a longer exam has once
+        return torch.tensor([scores for _, scores in Likelihoods(engine, EXAM, shots).answer(asked)])
+
+    if (ours() - theirs()).abs().max() > 1e-3:
+        sys.exit("they are not the same likelihoods: the times can't be compared")
+    yield measure.row(f"letters of {ASKED} questions of MMLU, five shown, by SmolLM2", "s",
+                      *sides(ours, "transformers", theirs, rounds))
+
+
 def main():
     parser = flags.Parser("Measure chains at once, and scores of texts.")
     flags.machine_flags(parser)
@@ -84,13 +120,14 @@ def main():
     try:
         import rouge_score  # noqa: F401
         import sacrebleu  # noqa: F401
+        import transformers  # noqa: F401
     except ImportError as error:
         raise flags.UserError(f"{error.name} is missing: pip install -r .ci/oracles.txt") from error
     torch.set_num_threads(1)
     with torch.no_grad():
-        rows = [*thinking_rows(args.rounds, args), *score_rows(args.rounds)]
-    results = {"machine": f"{measure.machine('torch', 'sacrebleu', 'rouge-score')}; one thread", "rounds": args.rounds,
-               "rows": rows}
+        rows = [*thinking_rows(args.rounds, args), *score_rows(args.rounds), *likelihood_rows(args.rounds, args)]
+    machine = measure.machine("torch", "sacrebleu", "rouge-score", "transformers")
+    results = {"machine": f"{machine}; one thread", "rounds": args.rounds, "rows": rows}
     measure.write(results, HERE)
     print("\n".join(measure.table(results)))
 
