@@ -261,6 +261,12 @@ MUTANTS = {
         'return str("".join(',
         "07_cot/tests/test_thought_tree_page.py",
     ),
+    "a router that reads what stands behind a text": (
+        "07_cot/router.py",
+        "[state[len(row) - 1] for row, state",
+        "[state[-1] for row, state",
+        "07_cot/tests/test_thoughts.py",
+    ),
     "near duplicates by another estimate": (
         "07_cot/question_checks.py",
         "return float((one == other).mean())",
