@@ -132,8 +132,8 @@ def main():
             print(line, flush=True)
         return
     if args.endpoint or args.eval in EXAMS or args.load_model and not is_reasoner(args.load_model):
-        engine = chosen_engine(args)
         with processes():
+            engine = chosen_engine(args)
             for line in examine(engine, args) if args.eval else ask(engine, question, args):
                 print(line, flush=True)
         return
