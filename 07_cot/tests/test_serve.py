@@ -343,13 +343,15 @@ def transformers_server(folder):
     (folder / "cache").mkdir()
     environment = os.environ | {"HF_HUB_OFFLINE": "1", "HF_HUB_CACHE": str(folder / "cache"), "OMP_NUM_THREADS": "1"}
     with subprocess.Popen(words, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as process:
-        url = f"http://127.0.0.1:{port}"
+        url, began = f"http://127.0.0.1:{port}", time.monotonic()
         while True:
-            assert process.poll() is None, "transformers serve does not start"
+            if process.poll() is not None or time.monotonic() > began + 240:
+                process.kill()
+                pytest.fail("transformers serve does not start")
             try:
                 requests.get(url + "/health", timeout=5)
                 break
-            except requests.ConnectionError:
+            except (requests.ConnectionError, requests.Timeout):
                 time.sleep(0.1)
         yield url
         process.kill()
