@@ -15,6 +15,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "01_tokenizer"))
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "03_gpt"))
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "04_training"))
 import checkpoint
+from family import write_steps
 from fine_tuning import mark, with_added
 from gpt import GPT, GPTConfig
 from lm_model import placed
@@ -28,7 +29,6 @@ from thought_plan import (
     for_training,
     keep_training,
     row_of,
-    thought,
     unfinished,
 )
 from tokenizer import from_state
@@ -45,9 +45,9 @@ def answer_row(problem, count, tokenizer):
     ahead, and that the router reads.
     """
     said = [*tokenizer.encode(problem.answer), tokenizer.end_of_text]
-    ids, targets = row_of(tokenizer.encode(problem.question + thought(problem.steps[:count])), said)
+    ids, targets = row_of(tokenizer.encode(problem.question + write_steps(problem.steps[:count])), said)
     for earlier in {0, *range(max(0, len(problem.steps) - REMAINING), count)} - {count}:
-        targets[len(problem.question + thought(problem.steps[:earlier])) - 1] = said[0]
+        targets[len(problem.question + write_steps(problem.steps[:earlier])) - 1] = said[0]
     return ids, targets
 
 

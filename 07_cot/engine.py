@@ -119,11 +119,11 @@ def generator(ids, sample, seed):
     return torch.Generator().manual_seed(zlib.crc32(np.array([seed, sample, *ids], dtype="int64").tobytes()))
 
 
-def load_engine(name, args, options=None):
+def load_engine(name, args):
     """The LocalEngine of a checkpoint, or of a folder, file or name of real weights.
 
     `args` says on which device and in which dtype. Raises UserError for what can't be loaded.
     """
     model, tokenizer, loaded = open_model(name)
     model, dtype = placed(model, args)
-    return LocalEngine(Path(name).name, model, tokenizer, dtype, not (loaded and "style" in loaded["run"]), options)
+    return LocalEngine(Path(name).name, model, tokenizer, dtype, not (loaded and "style" in loaded["run"]))

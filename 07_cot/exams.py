@@ -1,7 +1,7 @@
 """A set of questions, N chains for each, m times over: the original project's experiment, with its figures apart."""
 
 from chains import row_generators, think
-from metrics import chain_metrics, mean_and_deviation, one_line, sample_metrics
+from metrics import chain_metrics, one_line, over_runs, sample_metrics
 from tasks import draw, find
 
 
@@ -21,9 +21,7 @@ def sit(model, tokenizer, data, settings, limit, samples, runs, seed, difficulty
         all_chains = [(family, question, chain.text) for question, each in zip(questions, chains) for chain in each]
         yield f"run {run + 1}: {shares(found[-1])}; {one_line(chain_metrics(all_chains))}"
     if runs > 1:
-        summary = {name: mean_and_deviation([each[name] for each in found]) for name in found[0]}
-        words = (f"{name} {mean:.1%} +- {deviation:.1%}" for name, (mean, deviation) in summary.items())
-        yield f"mean and mean absolute deviation of {runs} runs: {', '.join(words)}"
+        yield over_runs(found)
 
 
 def shares(metrics):

@@ -26,7 +26,12 @@ class Problem:
 
 def write_chain(steps, answer):
     """(["3*9=7", "7+6=3"], "3") -> "3*9=7;7+6=3;#3"."""
-    return "".join(f"{step};" for step in steps) + f"#{answer}"
+    return f"{write_steps(steps)}#{answer}"
+
+
+def write_steps(steps):
+    """["3*9=7", "7+6=3"] -> "3*9=7;7+6=3;", the beginning of a chain."""
+    return "".join(f"{step};" for step in steps)
 
 
 def read_chain(text):

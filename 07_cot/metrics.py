@@ -92,6 +92,13 @@ def mean_and_deviation(values):
     return mean, sum(abs(value - mean) for value in values) / len(values)
 
 
+def over_runs(found):
+    """[{name: share} of each of several runs] -> "mean and mean absolute deviation of 3 runs: pass@1 29.9% +- 0.2%"."""
+    summary = {name: mean_and_deviation([each[name] for each in found]) for name in found[0]}
+    words = ", ".join(f"{name} {mean:.1%} +- {deviation:.1%}" for name, (mean, deviation) in summary.items())
+    return f"mean and mean absolute deviation of {len(found)} runs: {words}"
+
+
 def sample_metrics(groups, ks):
     """{"pass@1": ..., "maj@1": ..., ...} of [(the answers to one question, whether each is right)], k for k."""
     names = {}

@@ -31,7 +31,7 @@ from exam_questions import questions, subset
 from extraction import final_answer, without_thoughts
 from fine_tuning import mark
 from flags import UserError, shown
-from metrics import accuracy, mean_and_deviation, sample_metrics
+from metrics import accuracy, over_runs, sample_metrics
 from prompting import PROMPTINGS, STOP, conversation, finally_asked
 from prompting import asked as as_text
 from prompting import shown as shots_of
@@ -174,9 +174,7 @@ def sit(engine, exam, limit=None, request=ONCE, runs=1, prompting="zero_shot", s
         if judge is not None:
             yield f"run {run + 1}, judged: {judged(judge, replies)}"
     if runs > 1:
-        summary = {name: mean_and_deviation([each[name] for each in found]) for name in found[0]}
-        words = (f"{name} {middle:.1%} +- {deviation:.1%}" for name, (middle, deviation) in summary.items())
-        yield f"mean and mean absolute deviation of {runs} runs: {', '.join(words)}"
+        yield over_runs(found)
     yield f"replies: {shown(path)}"
 
 

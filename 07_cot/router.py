@@ -24,9 +24,10 @@ from torch import nn
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "checkpoints"))
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "03_gpt"))
 import checkpoint
+from family import write_steps
 from fast_decode import for_writing
 from sampling import Sampling, complete
-from thought_plan import collated, thought
+from thought_plan import collated
 from trainer import autocast
 
 AT_ONCE = 256  # texts that are read together
@@ -48,7 +49,7 @@ class Route:
 
     @property
     def context(self):
-        return self.question + thought(self.thoughts)
+        return self.question + write_steps(self.thoughts)
 
 
 def route(base, writer, probabilities, questions, threshold, budget):

@@ -17,6 +17,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "03_gpt"))
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "04_training"))
 import checkpoint
 from answering import ensure_answers
+from family import write_steps
 from fine_tuning import open_model
 from flags import shown
 from lm_model import placed
@@ -24,7 +25,7 @@ from reasoner import load_reasoner
 from router import ALWAYS, NUMBERS, CharacterBase, CharacterWriter, Route, calibration_error, fitted, route
 from tasks import find
 from thought_distillation import ensure_tiny
-from thought_plan import by_level, thought
+from thought_plan import by_level
 
 KEPT = 0.98  # of always-think's accuracy, which the chosen threshold has to keep on validation problems
 CALIBRATED, CHOSEN = 24, 40  # validation problems of each difficulty, for the temperature and for the threshold
@@ -66,7 +67,7 @@ def all_ways(base, writer, probabilities, family, questions, budget, states=Fals
         for k in range(len(each.thoughts) + 1):
             answer, tokens = next(answers)
             right.append(answer is not None and family.right(each.question, answer))
-            written.append(len(thought(each.thoughts[:k])) + tokens)
+            written.append(len(write_steps(each.thoughts[:k])) + tokens)
         if each.ended:
             right.append(right[-1])
             written.append(each.written)

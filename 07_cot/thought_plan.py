@@ -112,11 +112,6 @@ def even_batches(rows, tokens, seed):
     return batch
 
 
-def thought(steps):
-    """Steps as they stand in a context: ["3*9=7"] -> "3*9=7;"."""
-    return "".join(f"{step};" for step in steps)
-
-
 # ---- how a piece is trained ----
 
 
