@@ -1,6 +1,6 @@
-"""Check your answers to the exercises of README.md: functions in a file of your own.
+"""The exercises of README.md: functions to write, and a check of each.
 
-    python 05_bert_mlm/exercises.py my_answers.py
+    python 05_bert_mlm/exercises.py my_answers.py      # writes the file, to be filled; checks it once it is there
 """
 
 import math
@@ -37,7 +37,10 @@ def check_score(score):
     ids = [5, 7, 9, 4]
     expected = sum(log_probability([*ids[:at], 0, *ids[at + 1 :]], at, ids[at]) for at in range(len(ids)))
     if not math.isclose(found := score(ids, 0, log_probability), expected, rel_tol=1e-9):
-        return f"the sum over all tokens, each hidden alone, is {expected:.4f}, not {found:.4f}"
+        together = sum(log_probability([0] * len(ids), at, ids[at]) for at in range(len(ids)))
+        hint = ": they are not hidden all at once" if math.isclose(found, together) else (
+            ": hide the token before you ask for it" if not found else "")
+        return f"the sum over all tokens, each hidden alone, is {expected:.4f}, not {found:.4f}{hint}"
 
 
 def check_pieces(pieces):
@@ -45,13 +48,10 @@ def check_pieces(pieces):
     for word in ("unaffable", "able", "affable", "una", "unable", "aff", "xyz"):
         expected = [TOKENS[i] for i in tokenizer.encode(word)]
         if (found := pieces(word, set(TOKENS))) != expected:
-            return f"of {word!r} the longest matches are {expected}, not {found}"
-
-
-def main():
-    random.seed(0)
-    grade("05_bert_mlm", {"corrupt": check_corrupt, "score": check_score, "pieces": check_pieces})
+            hint = ": inside a word a piece begins with ##" if "##" not in "".join(found[1:]) and found[1:] else ""
+            return f"of {word!r} the longest matches are {expected}, not {found}{hint}"
 
 
 if __name__ == "__main__":
-    flags.run(main)
+    random.seed(0)
+    flags.run(lambda: grade("05_bert_mlm", globals()))
