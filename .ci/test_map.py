@@ -94,3 +94,17 @@ def test_a_map_leaves_nothing_out_and_quotes_what_is_there(source):
         assert words in plain(text), f"{SOURCES[source]} does not say '{words}'"
     for item in map(plain, re.split(r"\n\s*\n|\n(?=\s*(?:[-#]|\d\.) )", text)):
         assert item in headings or not item or any(words in item for words in quoted), f"no row for '{item}'"
+
+
+def test_where_the_report_is_imprecise():
+    """The report's words are its own, and all figures stand in the README that the row links to."""
+    found = list(rows("the report says | what is so | measured"))
+    report = plain((shared("../sources") / "report.md").read_text(encoding="utf-8"))
+    assert len(found) >= 8
+    for said, _, measured in found:
+        for words in quotations([said]):
+            assert words in report, f"report.md does not say '{words}'"
+        (link,) = re.findall(r"\]\((\w+/\w+\.md)\)", measured)
+        page = (ROOT / link).read_text(encoding="utf-8")
+        for number in re.findall(r"\d+(?:,\d{3})*(?:\.\d+(?:e-\d+)?)?", re.sub(r"\[\d+\]\(.*?\)", "", measured)):
+            assert re.search(rf"(?<![\d.]){re.escape(number)}(?![\d])", page), f"{link} has no {number}: {said}"
