@@ -11,6 +11,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import measure
 import pytest
+import remeasure
 from for_tests import ROOT, SCRIPTS
 
 CHAPTERS = sorted(path.name for path in ROOT.glob("0*_*") if path.is_dir())
@@ -134,3 +135,9 @@ def test_the_numbers_of_a_readme_are_the_measured_ones(chapter):
     results = json.loads((chapter / "figures/benchmark.json").read_text(encoding="utf-8"))
     readme = (chapter / "README.md").read_text(encoding="utf-8")
     assert readme == measure.readme_with(results, readme), "the table is not that of benchmark.json"
+
+
+def test_the_page_of_all_claims_has_the_numbers_of_the_readmes_and_of_the_last_run():
+    kept = json.loads(remeasure.KEPT.read_text(encoding="utf-8"))
+    written = remeasure.PAGE.read_text(encoding="utf-8").split("\n")
+    assert written == [*remeasure.page(kept), ""], "bring it up to date: python .ci/remeasure.py --table"
