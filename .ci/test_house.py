@@ -63,7 +63,7 @@ def test_module_names_are_unique_and_shadow_nothing():
 
 
 def test_the_top_level_is_as_it_was_drawn():
-    tracked = subprocess.run(["git", "ls-files"], cwd=ROOT, capture_output=True, text=True).stdout.split("\n")
+    tracked = subprocess.run(["git", "ls-files"], cwd=ROOT, capture_output=True, encoding="utf-8").stdout.split("\n")
     top = {name.partition("/")[0] for name in tracked if name}
     assert top <= {"README.md", "requirements.txt", "setup.sh", ".ci", ".gitignore", "pyproject.toml", *FOLDERS}
 
@@ -116,7 +116,7 @@ def test_a_chapter_stands_without_the_higher_ones(last, tmp_path):
             shutil.copy(path, tmp_path / folder)
     for script in sorted((tmp_path / last).glob("*.py")):
         program = f"import runpy, sys; sys.path[0] = {str(script.parent)!r}; runpy.run_path({str(script)!r})"
-        process = subprocess.run([sys.executable, "-c", program], cwd=tmp_path, capture_output=True, text=True)
+        process = subprocess.run([sys.executable, "-c", program], cwd=tmp_path, capture_output=True, encoding="utf-8")
         assert process.returncode == 0, f"{script.name} needs a higher chapter: {process.stderr[-500:]}"
 
 

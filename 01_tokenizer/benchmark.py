@@ -10,7 +10,6 @@ import hashlib
 import importlib.util
 import json
 import os
-import resource
 import subprocess
 import sys
 import sysconfig
@@ -88,19 +87,19 @@ def train_once(name, threads):
     texts = documents()
     if name != "ours":
         importlib.import_module(name)
-    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    before = measure.peak_memory()
     vocab = {}
     seconds = measure.seconds(lambda: vocab.update(TRAINERS[name](texts, threads)))
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    peak = measure.peak_memory()
     tokens = repr(sorted(vocab.items(), key=lambda entry: entry[1])).encode()
-    print(json.dumps({"s": seconds, "MB": (peak - before) / 1024, "whole MB": peak / 1024, "size": len(vocab),
+    print(json.dumps({"s": seconds, "MB": peak - before, "whole MB": peak, "size": len(vocab),
                       "tokens": hashlib.sha256(tokens).hexdigest()}))
 
 
 def train_in_process(name, threads):
     environment = {**os.environ, "RAYON_NUM_THREADS": str(threads), "TOKENIZERS_PARALLELISM": str(threads > 1).lower()}
     words = [sys.executable, __file__, "--train", name, str(threads)]
-    return json.loads(subprocess.run(words, env=environment, capture_output=True, check=True, text=True).stdout)
+    return json.loads(subprocess.run(words, env=environment, capture_output=True, check=True, encoding="utf-8").stdout)
 
 
 def training_rows(peer, threads, rounds):

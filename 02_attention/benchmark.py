@@ -4,7 +4,6 @@
 """
 
 import json
-import resource
 import subprocess
 import sys
 from functools import partial
@@ -45,15 +44,15 @@ def forward_once(form, length):
     torch.manual_seed(0)
     attention, x = CausalSelfAttention(SIZE, HEADS, fused=form == "fused"), torch.randn(1, length, SIZE)
     attention(x[:, :64])  # what is set up once
-    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    before = measure.peak_memory()
     seconds = [measure.seconds(partial(attention, x)) for _ in range(3)]
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before
-    print(json.dumps({"s": float(np.median(seconds)), "MB": peak / 1024}))
+    peak = measure.peak_memory() - before
+    print(json.dumps({"s": float(np.median(seconds)), "MB": peak}))
 
 
 def forward_in_process(form, length):
     words = [sys.executable, __file__, "--forward", form, str(length)]
-    return json.loads(subprocess.run(words, capture_output=True, check=True, text=True).stdout)
+    return json.loads(subprocess.run(words, capture_output=True, check=True, encoding="utf-8").stdout)
 
 
 def length_rows(rounds):

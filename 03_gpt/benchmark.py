@@ -142,7 +142,7 @@ def loss_once(form):
 
 def loss_in_process(form):
     words = [sys.executable, __file__, "--loss", form]
-    return json.loads(subprocess.run(words, capture_output=True, check=True, text=True).stdout)
+    return json.loads(subprocess.run(words, capture_output=True, check=True, encoding="utf-8").stdout)
 
 
 def loss_rows(rounds):

@@ -42,15 +42,20 @@ def as_packed(x, packed, bias):
 
 
 def pack(weight):
-    """The matrix in that order, as a copy; None where there is no oneDNN."""
+    """The matrix in that order, as a copy; None where there is no oneDNN, or none for this dtype."""
     if weight.device.type != "cpu" or not torch.backends.mkldnn.is_available():
         return None
-    return torch.ops.mkldnn._reorder_linear_weight(weight, 16)  # 16 rows or fewer at a time
+    try:
+        return torch.ops.mkldnn._reorder_linear_weight(weight, 16)  # 16 rows or fewer at a time
+    except RuntimeError:  # bfloat16 on a processor without AVX-512
+        return None
 
 
 @cache
 def fastest(rows, shape, dtype, device):
     """Which of the three is the fastest here, for so many rows and a matrix of this shape."""
+    if device.type != "cpu":  # an accelerator would have to be waited for, and has no packed form
+        return as_rows
     x = torch.zeros(rows, 1, shape[1], dtype=dtype, device=device)
     # more bytes than a cache holds, as when a model writes: each matrix has to come from memory
     count = min(64, 1 + 2**28 // (shape[0] * shape[1] * dtype.itemsize))

@@ -247,9 +247,10 @@ def train(model, batch, optimizer, schedule, steps, validate, save=None, progres
 def together(validate, device):
     """What validate() says in the first process, in all of them."""
     rank, world = this_process()
+    if world == 1:
+        return validate()
     said = torch.tensor(validate() if rank == 0 else 0.0, dtype=torch.float64, device=device)
-    if world > 1:
-        distributed.broadcast(said, 0)
+    distributed.broadcast(said, 0)
     return said.item()
 
 

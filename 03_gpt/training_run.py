@@ -59,8 +59,11 @@ def train_and_keep(kind, model, tokenizer, optimizer, batch, schedule, validate,
 
     def look(history):
         if save and history[-1]["validation_loss"] is not None:
-            write_log(history, save.with_suffix(".csv"))
-            draw_loss_curve(history, known, save.with_suffix(".png"), title)
+            try:
+                write_log(history, save.with_suffix(".csv"))
+                draw_loss_curve(history, known, save.with_suffix(".png"), title)
+            except UserError as error:  # a full disk, or a table that is open elsewhere, is no reason to stop
+                print(f"{error}: trying again later")
         if on_row:
             on_row(history)
 

@@ -80,7 +80,7 @@ def step_once(side):
 
 def in_process(*words):
     """What this script prints last when it is called with these words."""
-    process = subprocess.run([sys.executable, __file__, *words], stdout=subprocess.PIPE, check=True, text=True)
+    process = subprocess.run([sys.executable, __file__, *words], stdout=subprocess.PIPE, check=True, encoding="utf-8")
     return float(process.stdout.split()[-1])
 
 

@@ -94,7 +94,15 @@ def open_model(path_or_name):
 
 def mark(model):
     """A number that tells one model from another; adapters do not change it."""
-    return model.head_weight.double().square().sum().item()
+    return model.head_weight.detach().cpu().double().square().sum().item()  # mps has no float64
+
+
+def beside_checkpoint(base, path):
+    """Where a base stands, as seen from a checkpoint, so that both can be moved together."""
+    try:
+        return Path(os.path.relpath(base, path.parent)).as_posix()
+    except ValueError:  # on another drive of Windows
+        return Path(base).resolve().as_posix()
 
 
 def with_added(loaded, path):
@@ -201,7 +209,7 @@ def fine_tune(start, args, method, batch, validate, trained=None, beside=None, k
         kind = "adapters"
         base = start.base
         if start.save and not is_pretrained(base):
-            base = os.path.relpath(base, start.save.parent)
+            base = beside_checkpoint(base, start.save)
         beside |= {"model": lambda: added_state(model), "peft": lambda: asdict(start.peft), "base": lambda: base,
                    "base_mark": lambda: mark(model)}
     optimizer = make_optimizer(trained, "adamw", args.learning_rate, 0.0, (0.9, 0.999), table_rate=table_rate)

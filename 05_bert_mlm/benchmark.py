@@ -89,7 +89,7 @@ def step_once(side, dtype):
 
 
 def in_process(*words):
-    process = subprocess.run([sys.executable, __file__, *words], stdout=subprocess.PIPE, check=True, text=True)
+    process = subprocess.run([sys.executable, __file__, *words], stdout=subprocess.PIPE, check=True, encoding="utf-8")
     return float(process.stdout.split()[-1])
 
 

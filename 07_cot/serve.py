@@ -94,6 +94,7 @@ class Server(ThreadingHTTPServer):
     """A thread for each connection; they take turns at the engine."""
 
     daemon_threads, block_on_close, request_queue_size = True, False, 128
+    allow_reuse_address = os.name != "nt"  # there a second server would take the port of the first
 
     def __init__(self, engine, host="127.0.0.1", port=8000, key=None, most_waiting=16):
         try:

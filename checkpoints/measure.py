@@ -4,6 +4,7 @@ Results go to figures/benchmark.json, and from there, as a table, into the READM
 test compares the two.
 """
 
+import ctypes
 import importlib.metadata
 import json
 import os
@@ -49,6 +50,10 @@ def peak_memory():
     status = Path("/proc/self/status")
     if status.exists():
         return int(re.search(r"VmHWM:\s+(\d+) kB", status.read_text())[1]) / 1e3
+    if os.name == "nt":  # PROCESS_MEMORY_COUNTERS: its own size, then sizes in bytes, of which the first is wanted
+        counters = (ctypes.c_size_t * 9)(9 * ctypes.sizeof(ctypes.c_size_t))
+        ctypes.WinDLL("kernel32").K32GetProcessMemoryInfo(ctypes.c_void_p(-1), counters, ctypes.sizeof(counters))
+        return counters[1] / 1e6
     import resource  # which Windows has not
 
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e6  # macOS counts in bytes
@@ -99,4 +104,4 @@ def write(results, chapter):
         beside.write_text(json.dumps(results, indent=1), encoding="utf-8")
     readme = (chapter / "README.md").read_text(encoding="utf-8")
     with replacing(chapter / "README.md") as beside:
-        beside.write_text(readme_with(results, readme), encoding="utf-8")
+        beside.write_text(readme_with(results, readme), encoding="utf-8", newline="\n")

@@ -131,7 +131,7 @@ def files_of(output, web):
 
 
 @pytest.mark.parametrize("number, paths", [
-    (signal.SIGKILL, ["/", "/p3", "/p7", "/p23", "/no4"]),
+    (getattr(signal, "SIGKILL", signal.SIGTERM), ["/", "/p3", "/p7", "/p23", "/no4"]),
     (signal.SIGINT, ["/p5"]),
 ])
 def test_a_stopped_crawl_goes_on(site, tmp_path, number, paths):
@@ -151,7 +151,7 @@ def test_a_stopped_crawl_goes_on(site, tmp_path, number, paths):
     web.routes |= {path: stopping(answer) for path, answer in answers.items()}
     for _ in range(len(paths) + 1):
         words = [sys.executable, ROOT / "01_tokenizer/scrape.py", web.url, "-o", output]
-        process = subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+        process = subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.PIPE, encoding="utf-8")
         printed, errors = process.communicate(timeout=60)
         if number == signal.SIGINT and process.returncode:
             assert process.returncode == 130 and "the same command goes on" in printed and "Traceback" not in errors
@@ -210,7 +210,7 @@ def test_bad_input_ends_in_one_line(site, tmp_path):
     assert "is damaged: delete" in refuse(script, web.url, "-o", output)
     output.with_suffix(".jsonl").unlink()
     assert "is from no crawl" in refuse(script, web.url, "-o", output)
-    assert output.read_text() == f"text\n{corpora.END_OF_TEXT}\n", "a refused crawl changed the files"
+    assert output.read_text(encoding="utf-8") == f"text\n{corpora.END_OF_TEXT}\n", "a refused crawl changed the files"
     assert "scrape.py https://" in " ".join(run(script, "-h").stdout.split())
 
 

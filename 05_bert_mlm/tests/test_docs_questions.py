@@ -121,7 +121,7 @@ def test_no_place_is_always_right():
 def test_the_same_on_every_machine():
     program = f"import sys; sys.path[:0] = {sys.path!r}; import docs_questions, hashlib\n" \
               "print(hashlib.sha256(repr(docs_questions.every()).encode()).hexdigest())"
-    first, second = (subprocess.check_output([sys.executable, "-c", program], text=True,
+    first, second = (subprocess.check_output([sys.executable, "-c", program], encoding="utf-8",
                                              env={"PYTHONHASHSEED": seed}) for seed in "12")
     assert first == second
 

@@ -256,7 +256,8 @@ def test_the_script_answers(trained, folder):
     out = succeed(SCRIPT, "-l", path, "--ask", "What does a.c return?", "--context", context).splitlines()
     text, share = out[-2], out[-1]
     assert text in context.read_text(encoding="utf-8") and share.startswith("  probability ")
-    same = succeed(SCRIPT, "-l", path, "--ask", "What does a.c return?", "--context", context.read_text())
+    said = context.read_text(encoding="utf-8")
+    same = succeed(SCRIPT, "-l", path, "--ask", "What does a.c return?", "--context", said)
     assert same.splitlines()[-2:] == [text, share]
 
 

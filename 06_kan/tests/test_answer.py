@@ -63,11 +63,11 @@ def test_a_small_comparison_and_going_on(tmp_path):
     assert [row[:6] for row in again] == [row[:6] for row in rows]
 
 
-@pytest.mark.skipif(os.name == "nt", reason="Windows has no SIGINT for one process")
+@pytest.mark.skipif(os.name == "nt", reason="missing hardware: Windows can't send a Ctrl-C to one process")
 def test_ctrl_c_leaves_what_is_done(tmp_path):
     words = [sys.executable, str(ROOT / ANSWER), "-d", "product", "--seconds", "0.02", "-o", str(tmp_path)]
     path = tmp_path / "answer.json"
-    settings = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True, "preexec_fn": heed_ctrl_c}
+    settings = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "encoding": "utf-8", "preexec_fn": heed_ctrl_c}
     with subprocess.Popen(words, **settings) as process:
         while not path.exists():
             assert process.poll() is None

@@ -189,11 +189,11 @@ def test_ctrl_c_saves_what_there_is(monkeypatch, tmp_path, capsys, passes):
     assert errors["kan"] < 1.1 * loaded["errors"]["kan"], "are the weights those that were kept?"
 
 
-@pytest.mark.skipif(os.name == "nt", reason="Windows has no SIGINT for one process")
+@pytest.mark.skipif(os.name == "nt", reason="missing hardware: Windows can't send a Ctrl-C to one process")
 def test_a_real_ctrl_c_saves_and_says_where(tmp_path):
     path = tmp_path / "interrupted.pt"
     words = [sys.executable, str(ROOT / TRAIN), "--starts", "10000", "--points", "200", "-s", str(path)]
-    settings = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True, "preexec_fn": heed_ctrl_c}
+    settings = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "encoding": "utf-8", "preexec_fn": heed_ctrl_c}
     with subprocess.Popen(words, **settings) as process:
         lines = [process.stdout.readline(), process.stdout.readline()]
         assert "training" in lines[1]  # from here on it is fitting

@@ -291,7 +291,7 @@ def test_a_cut_stream_that_says_something_else(serving):
         list(engine(server).pieces(HELLO, Request()))
 
 
-@pytest.mark.skipif(os.name == "nt", reason="Windows has no SIGINT for one process")
+@pytest.mark.skipif(os.name == "nt", reason="missing hardware: Windows can't send a Ctrl-C to one process")
 def test_ctrl_c_waits_for_no_server(serving):
     """Eight requests hang for as long as the test lets them; the script ends nevertheless."""
     asked, over = threading.Event(), threading.Event()
@@ -304,7 +304,7 @@ def test_ctrl_c_waits_for_no_server(serving):
     program = (f"import sys; sys.path[:0] = {folders}; import endpoint, engine, flags; "
                f"there = endpoint.Endpoint({serving(turn).url!r}, 'm'); "
                "flags.run(lambda: there.replies([[]] * 20, engine.Request()))")
-    settings = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True, "preexec_fn": heed_ctrl_c}
+    settings = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "encoding": "utf-8", "preexec_fn": heed_ctrl_c}
     with subprocess.Popen([sys.executable, "-c", program], **settings) as process:
         while not asked.wait(0.1):
             assert process.poll() is None, process.stderr.read()

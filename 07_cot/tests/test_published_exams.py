@@ -297,7 +297,7 @@ def sat(tmp_path, path, *start):
     return process.stdout
 
 
-@pytest.mark.skipif(sys.platform == "win32", reason="missing hardware: torchrun on Windows has no gloo by default")
+@pytest.mark.skipif(sys.platform == "win32", reason="missing hardware: torchrun was not tried on Windows")
 def test_two_processes_share_an_exam(tmp_path):
     """What they say together is what one says alone, one summary is printed, and their parts are put together."""
     one, two = tmp_path / "one.jsonl", tmp_path / "two.jsonl"
@@ -324,7 +324,7 @@ def test_the_comparison_after_ctrl_c(tmp_path):
     """A real signal while the script asks: what was said is kept, the same command goes on, a third asks nothing."""
     words = (tiny_checkpoint(tmp_path), "--results", tmp_path / "kept", "--limit", 2, "--likelihood_limit", 3,
              "--shots", 1, "-n", 8, "-o", tmp_path / "c.png")
-    process = subprocess.Popen([sys.executable, str(ROOT / "07_cot/comparison.py"), *map(str, words)], text=True,
+    process = subprocess.Popen([sys.executable, str(ROOT / "07_cot/comparison.py"), *map(str, words)], encoding="utf-8",
                                stdout=subprocess.PIPE, stderr=subprocess.PIPE, preexec_fn=heed_ctrl_c)
     while process.poll() is None and not list((tmp_path / "kept").glob("*.jsonl")):
         time.sleep(0.02)

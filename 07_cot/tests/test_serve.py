@@ -278,10 +278,10 @@ def folder(tmp_path_factory):
     return folder
 
 
-@pytest.mark.skipif(ON_WINDOWS, reason="Windows has no SIGINT for one process")
+@pytest.mark.skipif(ON_WINDOWS, reason="missing hardware: Windows can't send a Ctrl-C to one process")
 def test_the_script_and_ctrl_c(folder):
     words = [sys.executable, str(ROOT / SCRIPT), "-l", str(folder), "--port", "0", "--api_key_env", "KEY_FOR_TEST"]
-    settings = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True, "preexec_fn": heed_ctrl_c,
+    settings = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "encoding": "utf-8", "preexec_fn": heed_ctrl_c,
                 "env": os.environ | {"KEY_FOR_TEST": "sk-secret-123"}}
     with subprocess.Popen(words, **settings) as process:
         line = next(line for line in process.stdout if "Ctrl-C" in line)

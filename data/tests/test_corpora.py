@@ -171,7 +171,7 @@ def test_pydocs_is_real_deterministic_and_imports_nothing():
     program = f"import sys; sys.path[:0] = {sys.path!r}; import hashlib, pydocs\n" \
               "before = set(sys.modules); text = ''.join(pydocs.documents())\n" \
               "print(hashlib.sha256(text.encode()).hexdigest(), sorted(set(sys.modules) - before))"
-    first, second = (subprocess.check_output([sys.executable, "-c", program], text=True) for _ in range(2))
+    first, second = (subprocess.check_output([sys.executable, "-c", program], encoding="utf-8") for _ in range(2))
     assert first == second, "two runs must give the same text"
     modules = first.split(" ", 1)[1]
     assert "tkinter" not in modules and "turtle" not in modules, f"source must be parsed, not imported: {modules}"
