@@ -7,7 +7,6 @@ import re
 import shutil
 import subprocess
 import sys
-from concurrent.futures import ThreadPoolExecutor
 
 import measure
 import pytest
@@ -77,17 +76,22 @@ def test_every_chapter_is_known_to_the_settings():
             assert {"README.md", "train.py", "infer.py", "tests"} <= names
 
 
-def help_of(script, folder):
-    words = [sys.executable, str(script), "-h"]
-    return subprocess.run(words, cwd=folder, capture_output=True, text=True, encoding="utf-8")
+def one_by_one(requests):
+    """(exit status, output, complaints) of each run of a script: ([script, ...], "__main__", folder)."""
+    lines = [json.dumps({"words": list(map(str, words)), "name": name, "folder": str(folder)})
+             for words, name, folder in requests]
+    process = subprocess.run([sys.executable, str(ROOT / ".ci/one_by_one.py")], input="\n".join(lines),
+                             capture_output=True, encoding="utf-8", env={**os.environ, "PYTHONIOENCODING": "utf-8"})
+    answers = [json.loads(line) for line in process.stdout.splitlines()]
+    assert len(answers) == len(requests), process.stderr[-3000:]
+    return answers
 
 
 def test_every_script_answers_h_from_three_folders(tmp_path):
-    places = [(script, folder) for script in SCRIPTS for folder in (ROOT, script.parent, tmp_path)]
-    with ThreadPoolExecutor(os.cpu_count()) as pool:
-        for (script, folder), process in zip(places, pool.map(lambda place: help_of(*place), places)):
-            assert process.returncode == 0 and "usage:" in process.stdout, f"{script} in {folder}: {process.stderr}"
-            assert process.stderr == ""
+    requests = [([script, "-h"], "__main__", folder)
+                for script in SCRIPTS for folder in (ROOT, script.parent, tmp_path)]
+    for ((script, _), _, folder), (status, out, err) in zip(requests, one_by_one(requests)):
+        assert status == 0 and "usage:" in out and not err, f"{script} in {folder}: {err[-1000:]}"
 
 
 def test_flags_agree():
@@ -114,10 +118,9 @@ def test_a_chapter_stands_without_the_higher_ones(last, tmp_path):
         if folder not in CHAPTERS or folder <= last:
             (tmp_path / folder).mkdir(exist_ok=True)
             shutil.copy(path, tmp_path / folder)
-    for script in sorted((tmp_path / last).glob("*.py")):
-        program = f"import runpy, sys; sys.path[0] = {str(script.parent)!r}; runpy.run_path({str(script)!r})"
-        process = subprocess.run([sys.executable, "-c", program], cwd=tmp_path, capture_output=True, encoding="utf-8")
-        assert process.returncode == 0, f"{script.name} needs a higher chapter: {process.stderr[-500:]}"
+    scripts = sorted((tmp_path / last).glob("*.py"))
+    for script, (status, _, err) in zip(scripts, one_by_one([([each], "imported", tmp_path) for each in scripts])):
+        assert status == 0, f"{script.name} needs a higher chapter: {err[-500:]}"
 
 
 def test_links_and_commands_of_the_readmes():
