@@ -75,7 +75,6 @@ def converse(model, dtype, tokenizer, args, stop_tokens):
     """Go on with each line that is typed, until the input ends; Ctrl-C ends one answer."""
     torch.manual_seed(args.seed)
     settings = chosen_settings(args, tokenizer, stop_tokens)
-    sys.stdin.reconfigure(errors="replace")
     if sys.stdin.isatty():
         print("one prompt a line; Ctrl-C ends an answer, Ctrl-D (Windows: Ctrl-Z, Enter) the session")
     while True:

@@ -57,7 +57,6 @@ def converse(model, dtype, tokenizer, args, system=None):
     torch.manual_seed(args.seed)
     begins = [{"role": "system", "content": system}] if system else []
     messages, typing = list(begins), sys.stdin.isatty()
-    sys.stdin.reconfigure(errors="replace")
     if typing:
         print("/reset forgets what was said; Ctrl-C ends an answer, Ctrl-D (Windows: Ctrl-Z, Enter) the conversation")
     room = model.config.block_size - args.max_new_tokens

@@ -4,6 +4,7 @@ import argparse
 import math
 import os
 import sys
+from io import TextIOWrapper
 from pathlib import Path
 
 CHECKPOINTS = Path(__file__).resolve().parent
@@ -73,8 +74,9 @@ def fail(message):
 
 def run(main):
     """Call a script's main(); the user's own mistakes end in one line and exit status 2."""
-    for stream in (sys.stdout, sys.stderr):
-        stream.reconfigure(errors="replace")  # a console that lacks a character shows a question mark
+    for stream in (sys.stdin, sys.stdout, sys.stderr):
+        if isinstance(stream, TextIOWrapper):
+            stream.reconfigure(errors="replace")  # a console that lacks a character shows a question mark
     try:
         main()
     except UserError as error:
@@ -141,7 +143,7 @@ def machine_flags(parser):
     parser.checkpointed["seed"] = 1337
 
 
-def sampling_flags(parser, prompt, max_new_tokens=120, temperature=0.7, top_p=0.9):
+def sampling_flags(parser, prompt, max_new_tokens: int | None = 120, temperature=0.7, top_p=0.9):
     """Add the flags of how tokens are chosen; `prompt` says what is gone on from when none is given."""
     group = parser.add_argument_group("generation")
     group.add_argument("-p", "--prompt", help=f"text to go on from (default: {prompt})")

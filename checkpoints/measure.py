@@ -48,8 +48,8 @@ def seconds(function):
 def peak_memory():
     """MB that this process had at most. On Linux ru_maxrss begins with what its parent had, VmHWM does not."""
     status = Path("/proc/self/status")
-    if status.exists():
-        return int(re.search(r"VmHWM:\s+(\d+) kB", status.read_text())[1]) / 1e3
+    if status.exists() and (found := re.search(r"VmHWM:\s+(\d+) kB", status.read_text(encoding="utf-8"))):
+        return int(found[1]) / 1e3
     if os.name == "nt":  # PROCESS_MEMORY_COUNTERS: its own size, then sizes in bytes, of which the first is wanted
         counters = (ctypes.c_size_t * 9)(9 * ctypes.sizeof(ctypes.c_size_t))
         ctypes.WinDLL("kernel32").K32GetProcessMemoryInfo(ctypes.c_void_p(-1), counters, ctypes.sizeof(counters))

@@ -45,7 +45,7 @@ class Corpus:
     licence: str
     sources: tuple[Source, ...]  # the first is the one that the corpus's name alone means
     read: Callable = read_text
-    archive: str | None = None  # url of a tar that holds the sources
+    archive: str = ""  # url of a tar that holds the sources which have none of their own
 
 
 CHAR_RNN = "https://raw.githubusercontent.com/karpathy/char-rnn/master/data/tinyshakespeare/"
@@ -126,9 +126,10 @@ def extract(archive, source, path):
     try:
         with tarfile.open(archive) as tar:
             for member in tar:
-                if member.isfile() and member.name.endswith(f"/{source.file}"):
+                content = tar.extractfile(member) if member.isfile() else None
+                if content and member.name.endswith(f"/{source.file}"):
                     with replacing(path) as beside:
-                        beside.write_bytes(tar.extractfile(member).read())
+                        beside.write_bytes(content.read())
                         check(beside, f"{source.file} in {archive}", source.sha256, source.size)
                     return
     except tarfile.TarError as error:

@@ -142,10 +142,11 @@ def read_archive(path):
     def texts(file):
         with tarfile.open(fileobj=file, mode="r:*") as archive:
             for member in archive:
-                if member.isfile() and member.name.endswith(".txt"):
-                    yield archive.extractfile(member).read().decode("utf-8", errors="replace")
-                elif member.isfile() and member.name.endswith((".xz", ".tar", ".gz")):
-                    yield from texts(io.BytesIO(archive.extractfile(member).read()))
+                content = archive.extractfile(member) if member.isfile() else None
+                if content and member.name.endswith(".txt"):
+                    yield content.read().decode("utf-8", errors="replace")
+                elif content and member.name.endswith((".xz", ".tar", ".gz")):
+                    yield from texts(io.BytesIO(content.read()))
 
     try:
         with open(path, "rb") as file:
