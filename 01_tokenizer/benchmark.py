@@ -61,7 +61,7 @@ def train_ours(texts, threads):
 def train_rustbpe(texts, threads):
     import rustbpe
 
-    tokenizer = rustbpe.Tokenizer()
+    tokenizer = rustbpe.Tokenizer()  # pyright: ignore[reportAttributeAccessIssue] (it comes without types)
     tokenizer.train_from_iterator(texts, VOCAB_SIZE, pattern=as_usually_written(PATTERNS["cl100k_base"]))
     return {bytes(token): i for token, i in tokenizer.get_mergeable_ranks()}
 
@@ -190,7 +190,7 @@ def draw(results):
     for name, curve in results["seconds_per_merge"].items():
         axes.loglog(MERGES[1:], [1000 * seconds for seconds in curve["each"]], "o-", label=name)
     axes.set(title="Time for each merge, on 1 MB of text", xlabel="merge", ylabel="milliseconds")
-    axes.set_xticks(MERGES[1:], MERGES[1:])
+    axes.set_xticks(MERGES[1:], [str(merge) for merge in MERGES[1:]])
     axes.minorticks_off()
     axes.legend()
     figure.savefig(HERE / "figures/time_per_merge.png", dpi=110)

@@ -114,8 +114,9 @@ def learn_merges(word_counts, merge_count, min_count, report):
     short, long = [], []
     for word in word_counts:
         (short if len(word) <= LONG else long).append(word)
-    holders = [TokenArray(words, [word_counts[word] for word in words]) for words in (short, long) if words]
-    counts = dict(sum((Counter(holder.counts) for holder in holders), Counter()))
+    arrays = [TokenArray(words, [word_counts[word] for word in words]) for words in (short, long) if words]
+    counts = dict(sum((Counter(array.counts) for array in arrays), Counter()))
+    holders: list[TokenArray | TokenStrings] = [*arrays]
     # The heap holds the pairs that occur `floor` times or more; when it is empty, floor falls to an eighth.
     merges, heap, floor = {}, [], max(counts.values(), default=0) + 1
     while len(merges) < merge_count:

@@ -30,9 +30,12 @@ def read_head(path):
                 raise ValueError("the file ends too early")
             return struct.unpack(f"<{count}{code}", file.read(size))
 
+        def text():
+            return bytes(numbers("B", numbers("Q")[0])).decode("utf-8")
+
         def value(kind):
             if kind == STRING:
-                return bytes(numbers("B", numbers("Q")[0])).decode("utf-8")
+                return text()
             if kind == ARRAY:
                 kind, count = numbers("I")[0], numbers("Q")[0]
                 return list(numbers(NUMBERS[kind], count)) if kind in NUMBERS else [value(kind) for _ in range(count)]
@@ -44,12 +47,12 @@ def read_head(path):
         if version < 2:
             raise ValueError(f"GGUF version {version} is too old")
         try:
-            pairs = {value(STRING): value(numbers("I")[0]) for _ in range(pair_count)}
+            pairs = {text(): value(numbers("I")[0]) for _ in range(pair_count)}
         except KeyError as error:
             raise ValueError(f"there is no GGUF type {error}") from error
         tensors = {}
         for _ in range(tensor_count):
-            name, shape = value(STRING), numbers("Q", numbers("I")[0])[::-1]
+            name, shape = text(), numbers("Q", numbers("I")[0])[::-1]
             tensors[name] = numbers("I")[0], shape, numbers("Q")[0]
         alignment = pairs.get("general.alignment", 32)
         if alignment < 1:

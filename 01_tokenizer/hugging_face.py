@@ -142,7 +142,7 @@ def read_gguf(path):
     unknown, control, user_defined = 2, 3, 4
     # end of sequence, of a turn, of a message
     ends = [pairs[name] for name in ("eos_token_id", "eot_token_id", "eom_token_id") if name in pairs]
-    beside = {"end_tokens": ends}
+    beside: dict = {"end_tokens": ends}
     if "chat_template" in pairs:
         first, last = (pairs["tokens"][pairs[f"{end}_token_id"]] if f"{end}_token_id" in pairs else None
                        for end in ("bos", "eos"))

@@ -62,6 +62,7 @@ def pages():
 
 class Handler(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
+    server: "Site"
     wbufsize = -1  # head and body in one packet; in two, the second waits 40 ms for the first one's receipt
 
     def do_GET(self):
@@ -77,12 +78,16 @@ class Handler(BaseHTTPRequestHandler):
         """Nothing: the crawl has its own progress line."""
 
 
+class Site(ThreadingHTTPServer):
+    def __init__(self):
+        super().__init__(("127.0.0.1", 0), Handler)
+        self.pages = pages()
+
+
 @contextlib.contextmanager
 def serving():
     """While the site is up: the proxies that requests needs to find it."""
-    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
-        server.daemon_threads = True
-        server.pages = pages()
+    with Site() as server:
         Thread(target=server.serve_forever, args=(0.05,), daemon=True).start()  # seconds in which shutdown is seen
         try:
             yield {SITE: f"http://127.0.0.1:{server.server_port}"}

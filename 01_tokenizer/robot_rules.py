@@ -26,7 +26,9 @@ class RobotRules:
             key = key.lower()
             if key == "user-agent":
                 names = [] if in_rules else names
-                names.append((re.match(r"[A-Za-z_-]+|\*?", value)[0]).lower())
+                name = re.match(r"[A-Za-z_-]+|\*?", value)
+                assert name  # the pattern fits an empty text too
+                names.append(name[0].lower())
                 in_rules = False
                 rules.setdefault(names[-1], [])
             elif key in ("allow", "disallow", "crawl-delay"):

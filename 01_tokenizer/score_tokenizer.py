@@ -7,6 +7,7 @@ neighbours whose joint text is a token the one with the highest score is merged.
 """
 
 import re
+from collections.abc import Collection
 
 from bpe_encode import merge_by_rank
 from tokenizer_base import Tokenizer
@@ -39,7 +40,7 @@ class ScoreTokenizer(Tokenizer):
         if None not in pair and (joint := self.ids.get(self.vocab[pair[0]] + self.vocab[pair[1]])) is not None:
             return -self.scores[joint], joint
 
-    def encode(self, text, allowed_special=frozenset(), disallowed_special="all"):
+    def encode(self, text, allowed_special: Collection[str] = frozenset(), disallowed_special: Collection[str] = "all"):
         """Token ids of a text, without <s>. Special tokens have no text here, so none is read out of one."""
         ids = []
         for character in self.dummy_prefix + well_formed(text) if text else "":

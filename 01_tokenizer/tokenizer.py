@@ -13,6 +13,7 @@ import sys
 import unicodedata
 from array import array
 from collections import Counter
+from collections.abc import Collection
 from functools import partial
 from pathlib import Path
 
@@ -102,7 +103,8 @@ class BPETokenizer(Tokenizer):
         merges = train_fast(word_counts, vocab_size - smallest, min_count, report)
         self.set_state(trained_state(self.pattern, merges, self.special_tokens))
 
-    def pack(self, text, dtype, allowed_special=frozenset(), disallowed_special="all"):
+    def pack(self, text, dtype, allowed_special: Collection[str] = frozenset(),
+             disallowed_special: Collection[str] = "all"):
         """What `encode` gives, as the bytes of an array; faster than a list, and what files are made of."""
         special = set(self.special_tokens)
         allowed = special if allowed_special == "all" else special & set(allowed_special)
@@ -120,7 +122,7 @@ class BPETokenizer(Tokenizer):
         packed = b"".join(packed)
         return packed if dtype == self.dtype else np.frombuffer(packed, self.dtype).astype(dtype).tobytes()
 
-    def encode(self, text, allowed_special=frozenset(), disallowed_special="all"):
+    def encode(self, text, allowed_special: Collection[str] = frozenset(), disallowed_special: Collection[str] = "all"):
         """Token ids of a text. As tiktoken has it, a special token is never read out of a text unawares.
 
         `allowed_special` names those that become their id ("all" of them); meeting one of

@@ -2,6 +2,7 @@
 
 import codecs
 import multiprocessing
+from collections.abc import Callable
 from functools import partial
 from itertools import islice
 
@@ -12,8 +13,14 @@ BATCH = 1_000_000  # characters
 
 
 class Tokenizer:
-    """A kind adds `encode`, `vocab` {id: bytes}, `vocab_size`, `end_of_text`, `from_state` and `as_given`, a state."""
+    """What each kind adds is named at the top."""
 
+    encode: Callable[..., list[int]]
+    from_state: Callable[[dict], "Tokenizer"]
+    as_given: dict  # a state
+    vocab: dict[int, bytes]
+    vocab_size: int
+    end_of_text: int
     dummy_prefix = ""  # what `encode` puts before a text, and `decode` takes away again
 
     def state(self):

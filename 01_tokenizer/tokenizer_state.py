@@ -43,7 +43,7 @@ def check(state):
         raise ValueError("two tokens have the same id")
     if state["normalization"] not in (None, "NFC", "NFD", "NFKC", "NFKD"):
         raise ValueError(f"no normalization {state['normalization']}")
-    regex.compile(PATTERNS.get(state["pattern"], state["pattern"]))
+    regex.compile(PATTERNS.get(state["pattern"]) or state["pattern"])
 
 
 def ordinary_tokens(state):

@@ -11,6 +11,7 @@ from http.cookiejar import DefaultCookiePolicy
 from threading import Thread
 
 import requests
+from requests.structures import CaseInsensitiveDict
 from robot_rules import RobotRules
 from urllib3.exceptions import DecodeError, HTTPError
 from web_address import normalise
@@ -40,7 +41,7 @@ class Answer:
 
     status: int | None = None
     body: bytes | None = None
-    headers: requests.structures.CaseInsensitiveDict = field(default_factory=requests.structures.CaseInsensitiveDict)
+    headers: CaseInsensitiveDict = field(default_factory=CaseInsensitiveDict)
     robots_headers: tuple = ()  # the values of X-Robots-Tag
     problem: str | None = None
     passing: bool = False

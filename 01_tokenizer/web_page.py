@@ -6,7 +6,8 @@ from collections import Counter
 from dataclasses import dataclass, field
 from urllib.parse import urljoin
 
-from bs4 import BeautifulSoup, CData, NavigableString, ParserRejectedMarkup, Tag
+from bs4 import BeautifulSoup, CData, ParserRejectedMarkup, Tag
+from bs4.element import NavigableString
 from web_address import normalise
 
 # Web pages that say the first mean the second (WHATWG Encoding, section 4.2; names as Python knows them).
