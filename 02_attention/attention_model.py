@@ -4,6 +4,7 @@ Shapes: B sequences, T positions, C = embedding size, V = vocabulary size, nh he
 """
 
 import math
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -60,6 +61,8 @@ ADDED_POSITIONS = {"no_mask", "single_head", "multi_head", "original_scale"}  # 
 
 class AttentionModel(nn.Module):
     """ids (B, T) -> logits (B, T, V), and with targets (B, T) the mean loss too."""
+
+    attentions: Any  # an nn.ModuleList of what KINDS makes
 
     def __init__(self, vocab_size, embedding_size, block_size, head_count, layer_count=1, kind="multi_head",
                  dropout=0.0):

@@ -62,12 +62,15 @@ class Rotary(nn.Module):
     Su et al. 2021, section 3.4.2, equation 34.
     """
 
+    cos: torch.Tensor  # (block_size, hs/2)
+    sin: torch.Tensor
+
     def __init__(self, frequencies, block_size, interleaved=False):
         super().__init__()
         self.size = 2 * len(frequencies)
         self.block_size = block_size
         self.interleaved = interleaved
-        angles = torch.arange(block_size, device=frequencies.device)[:, None] * frequencies  # (T, hs/2)
+        angles = torch.arange(block_size, device=frequencies.device)[:, None] * frequencies
         self.register_buffer("cos", angles.cos(), persistent=False)
         self.register_buffer("sin", angles.sin(), persistent=False)
 
