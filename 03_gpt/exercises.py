@@ -54,9 +54,10 @@ def check_nucleus(nucleus):
 
 
 def check_route(route):
-    layer = MixtureOfExperts(8, [torch.nn.Linear(8, 8, bias=False) for _ in range(5)], 2)
+    experts = [torch.nn.Linear(8, 8, bias=False) for _ in range(5)]
+    layer = MixtureOfExperts(8, experts, 2)
     x = torch.randn(6, 8)
-    matrices = torch.stack([expert.weight for expert in layer.experts])
+    matrices = torch.stack([expert.weight for expert in experts])
     with torch.no_grad():
         found, expected = route(x, layer.gate.weight, matrices, 2), layer(x)
     probabilities = (x @ layer.gate.weight.T).softmax(-1)

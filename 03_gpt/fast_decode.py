@@ -60,7 +60,7 @@ def fastest(rows, shape, dtype, device):
     # more bytes than a cache holds, as when a model writes: each matrix has to come from memory
     count = min(64, 1 + 2**28 // (shape[0] * shape[1] * dtype.itemsize))
     weights = [torch.zeros(shape, dtype=dtype, device=device) for _ in range(count)]
-    forms = {as_rows: weights}
+    forms: dict = {as_rows: weights}
     if rows == 1:
         forms[as_vector] = weights
     if (packed := [pack(weight) for weight in weights])[0] is not None:

@@ -8,8 +8,9 @@ Shapes: B sequences, T positions, C = embedding size, V = vocabulary size.
 
 import math
 import sys
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import nn
@@ -110,6 +111,8 @@ class Block(nn.Module):
 
 
 class GPT(nn.Module):
+    blocks: Any  # an nn.ModuleList of Block
+
     def __init__(self, config):
         super().__init__()
         self.config = config
@@ -121,9 +124,9 @@ class GPT(nn.Module):
                 config.vocab_size, config.embedding_size, config.ngram_longest, config.ngram_rows, config.ngram_dropout)
         self.dropout = nn.Dropout(config.dropout)
         rotary = make_rotary(config)  # one for all blocks
-        self.blocks = nn.ModuleList(Block(config, rotary) for _ in range(config.layer_count))
-        for block in self.blocks[config.layer_count if config.window_layers is None else config.window_layers :]:
-            block.attention.window = None
+        near = config.layer_count if config.window_layers is None else config.window_layers
+        far = replace(config, window=None)
+        self.blocks = nn.ModuleList(Block(config if i < near else far, rotary) for i in range(config.layer_count))
         self.norm = make_norm(config)
         if not config.tied_head:
             self.output = nn.Linear(config.embedding_size, config.vocab_size, bias=False)

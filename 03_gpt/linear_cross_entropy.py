@@ -35,11 +35,13 @@ class LinearCrossEntropy(torch.autograd.Function):
             d_logits = d_logits.to(h.dtype)
             if d_hidden is not None:
                 d_hidden[i : i + rows] = d_logits @ weight
-            if ctx.needs_input_grad[1] and d_weight is None:
+            if not ctx.needs_input_grad[1]:
+                continue
+            if d_weight is None:
                 d_weight = (d_logits.T @ h).to(weight.dtype)
-            elif ctx.needs_input_grad[1] and torch.is_autocast_enabled(h.device.type):
+            elif torch.is_autocast_enabled(h.device.type):
                 d_weight += d_logits.T @ h  # in bfloat16, which addmm would not be
-            elif ctx.needs_input_grad[1]:
+            else:
                 torch.addmm(d_weight, d_logits.T, h, out=d_weight)
         ctx.gradients = d_hidden, d_weight
         return loss

@@ -95,7 +95,7 @@ def train_command(args):
     run = {name: getattr(args, name) for name in ("batch_size", "learning_rate", "steps", "dropout", "seed")}
     run["text"] = fingerprint(train_tokens, val_tokens)
 
-    def validate(most=20_000):
+    def validate(most: int | None = 20_000):
         return trainer.evaluate(model, val_tokens, args.batch_size, args.block_size, dtype, most)
 
     history = train_and_keep(

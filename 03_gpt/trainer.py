@@ -226,7 +226,7 @@ def train(model, batch, optimizer, schedule, steps, validate, save=None, progres
                     row["validation_loss"] = together(validate, device)
                     best = row["validation_loss"] < progress["best_loss"]
                     if best:
-                        progress |= {"best_loss": row["validation_loss"], "best_step": done}
+                        progress.update(best_loss=row["validation_loss"], best_step=done)
                     late = done - progress["best_step"]
                     progress["finished"] = done == steps or (patience is not None and late >= patience * between)
                     bar.write("step {:,}: training loss {:.3f}, validation loss {:.3f}".format(*last_losses(history)))

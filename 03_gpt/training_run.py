@@ -5,6 +5,8 @@ import sys
 from dataclasses import asdict
 from pathlib import Path
 
+import torch
+
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "checkpoints"))
 import checkpoint
 import trainer
@@ -32,7 +34,7 @@ def best_path(save):
 
 
 def train_and_keep(kind, model, tokenizer, optimizer, batch, schedule, validate, run, title, loaded=None, load=None,
-                   save=None, dtype=None, forward=None, on_row=None, keep_best=False, beside=None, known=None,
+                   save=None, dtype=torch.float32, forward=None, on_row=None, keep_best=False, beside=None, known=None,
                    **settings):
     """Train as `run` says, whose every entry must be equal for a later call to go on; returns the history, or None.
 
@@ -42,7 +44,7 @@ def train_and_keep(kind, model, tokenizer, optimizer, batch, schedule, validate,
     not ln(vocabulary size). The other settings are those of `trainer.train`.
     """
     progress = unfinished(loaded, run, load, save)
-    if progress:
+    if loaded and progress:
         optimizer.load_state_dict(loaded["optimizer"])
         print(f"going on with the unfinished run of {load} after step {progress['step']:,}")
     V = model.config.vocab_size

@@ -55,7 +55,7 @@ def short_run(model, train_tokens, args, seed, validate):
         if step % max(1, args.steps // 10) == 0 or step == args.steps:
             rows.append((step, spent, validate()))
         if step == args.steps:
-            return rows
+            break
         began = time.perf_counter()
         for group in optimizer.param_groups:
             group["lr"] = schedule(step)
@@ -65,6 +65,7 @@ def short_run(model, train_tokens, args, seed, validate):
         torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
         optimizer.step()
         spent += time.perf_counter() - began
+    return rows
 
 
 def main():
@@ -98,7 +99,7 @@ def main():
             runs[name].append(rows)
             print(f"{name}: {active_parameters(model):,} parameters for each token, {model.parameter_count():,} in all,"
                   f" {rows[-1][1]:.0f} s, validation loss {rows[-1][2]:.3f}", flush=True)
-            for layer, block in enumerate(model.blocks if model.config.expert_count else ()):
+            for layer, block in enumerate(model.blocks if model.config.expert_count else []):
                 loads = " ".join(f"{load:.0%}" for load in block.feed_forward.load)
                 print(f"    layer {layer + 1}: of the last tokens, the experts got {loads}")
 

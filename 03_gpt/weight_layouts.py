@@ -53,7 +53,9 @@ class Layout:
 
     def name(self, ours):
         """"blocks.3.attention.query.weight" -> "model.layers.3.self_attn.q_proj.weight"."""
-        layer, part, kind = re.fullmatch(r"(?:blocks\.(\d+)\.)?(.+)\.(weight|bias)", ours).groups()
+        found = re.fullmatch(r"(?:blocks\.(\d+)\.)?(.+)\.(weight|bias)", ours)
+        assert found  # every tensor of a GPT is called so
+        layer, part, kind = found.groups()
         return (self.names["blocks"].format(layer) if layer else "") + f"{self.names[part]}.{kind}"
 
     def turned(self, ours, shape):
@@ -63,7 +65,7 @@ class Layout:
 # ---- what a file says of the shape of its model ----
 
 ACTIVATIONS = {"gelu_new": "gelu", "gelu_pytorch_tanh": "gelu", "relu": "relu"}
-LLAMA_SHAPE = {"positions": "rotary", "norm": "rms_norm", "attention": "grouped_query", "feed_forward": "swiglu"}
+LLAMA_SHAPE: dict = {"positions": "rotary", "norm": "rms_norm", "attention": "grouped_query", "feed_forward": "swiglu"}
 FAMILIES = {  # Hugging Face's model_type, and GGUF's architecture
     "llama": {"bias": "none"}, "mistral": {"bias": "none"}, "qwen2": {"bias": "query_key_value"},
     "qwen3": {"bias": "none", "qk_norm": True},
