@@ -108,9 +108,9 @@ def records(path):
             found = [(f"item {i}", item) for i, item in enumerate(json.loads("".join(lines)), 1)]
         for at, line in enumerate([] if listed else lines, 1):
             found += [(f"line {at}", json.loads(line))] if line.strip() else []
-    except ValueError as error:
-        at = error.lineno if listed else at
-        raise UserError(f"{path}, line {at}: no JSON ({error.msg}): each line must hold one object") from error
+    except ValueError as error:  # of a number with too many digits it says no more than that
+        at, reason = getattr(error, "lineno", 1) if listed else at, getattr(error, "msg", error)
+        raise UserError(f"{path}, line {at}: no JSON ({reason}): each line must hold one object") from error
     return found
 
 

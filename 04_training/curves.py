@@ -38,7 +38,8 @@ def main():
         curves = read_log(path)
         if not curves:
             raise UserError(f"{path} has no row yet: wait for the first hundredth of the run")
-        for curve, style in zip(curves, ({"alpha": 0.4}, {"marker": "o", "markersize": 3, "label": Path(path).stem})):
+        styles: list[dict] = [{"alpha": 0.4}, {"marker": "o", "markersize": 3, "label": Path(path).stem}]
+        for curve, style in zip(curves, styles):
             axes.plot(*curve, color=f"C{i}", **style)
     axes.set(xlabel="steps", ylabel="nats per token (dots: validation split)")
     axes.grid(alpha=0.3)

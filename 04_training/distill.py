@@ -159,7 +159,7 @@ def fill_in(args):
     name = args.load_model or str(ensure_sft())
     loaded = None if is_pretrained(name) else checkpoint.load(name, "gpt", "adapters")
     going_on = loaded and loaded["run"].get("method") == "distilled" and not loaded["progress"]["finished"]
-    run = loaded["run"] if going_on else {}
+    run = loaded["run"] if loaded and going_on else {}
     for choice, default in CHOICES.items():
         setattr(args, choice, args.typed.get(choice, run.get(choice, default)))
     args.teacher, args.student = (run["teacher"], name) if going_on else (name, args.student)
@@ -213,7 +213,7 @@ def train_command(args):
         by_hand = np.random.default_rng((args.seed, step, 1)).random() >= written_share
         return (answers if by_hand else written)(step - first)
 
-    def validate(model=student, most=200):
+    def validate(model=student, most: int | None = 200):
         return answer_loss(model, held_out[:most], *sizes, start.dtype)
 
     floor = unigram_loss(train, held_out, tokenizer.vocab_size)

@@ -130,7 +130,7 @@ def preferences(split):
         names, said = documented()[pair.module], pair.answer.split()
         half, others = " ".join(said[: (len(said) + 1) // 2]).rstrip(".,:;"), neighbours(pair.name, names)
         why = "other" if pair.kind == "which" else pick(f"why {pair.name}", FLAWS if others else FLAWS[:2])
-        other = f"{others[0]}." if pair.kind == "which" else names[others[0]][0] if others else None
+        other = f"{others[0]}." if pair.kind == "which" else names[others[0]][0] if others else ""
         worse = dict(zip(FLAWS, (half, f"{half} {half} {half}.", other)))
         found.append(Preference(pair.question, pair.answer, worse[why], why))
     return found

@@ -159,11 +159,11 @@ def begin(args, method, numbers, real_numbers, ensure):
     going_on = bool(loaded) and loaded["run"].get("method") == method and not loaded["progress"]["finished"]
     args.real_weights = real or bool(loaded) and loaded["run"].get("real_weights", False)  # or trained from them
     defaults = numbers | real_numbers if args.real_weights else numbers
-    for flag, value in (defaults | (loaded["run"] if going_on else {})).items():
+    for flag, value in (defaults | (loaded["run"] if loaded and going_on else {})).items():
         setattr(args, flag, args.typed.get(flag, value))
     flags.check_numbers(args)
 
-    if going_on and loaded["kind"] == "adapters":
+    if loaded and going_on and loaded["kind"] == "adapters":
         model, tokenizer = with_added(loaded, name), teach_to_talk(from_state(loaded["tokenizer"]))
         if peft and asdict(peft) != loaded["peft"]:
             raise UserError(f"{name} is an unfinished run with other adapters: leave out the flags of adapters")

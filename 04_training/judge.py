@@ -35,7 +35,7 @@ def answers(model, tokenizer, questions, dtype, most=LONGEST):
     settings = Sampling(temperature=0, stop_tokens=tokenizer.end_tokens)
     prompts = [prompt_tokens([said("user", question)], tokenizer) for question in questions]
     order = sorted(range(len(prompts)), key=lambda i: len(prompts[i]))  # neighbours of a length need no padding
-    found = [None] * len(prompts)
+    found: list = [None] * len(prompts)
     with autocast(model.head_weight.device, dtype):
         for at in range(0, len(order), ROWS):
             these = order[at : at + ROWS]
@@ -91,7 +91,7 @@ def main():
         raise UserError(f"most {args.most} must be at least 1")
     pairs = sorted(docs_task.pairs(args.split), key=lambda pair: sha256(pair.name.encode()).digest())[: args.most]
     numbers, before, given = trivial(pairs)
-    said_by = {"first sentence": given}
+    said_by: dict = {"first sentence": given}
     lines = [row("first sentence", numbers)]
     for name in args.models:
         args.load_model = name

@@ -26,6 +26,7 @@ def main():
     if is_pretrained(args.load_model):
         raise UserError(f"{args.load_model} is whole already: name a checkpoint of this course")
     model, tokenizer, loaded = open_model(args.load_model)
+    assert loaded  # it is a checkpoint
     merge_into(model)
     if args.save_model.endswith(".pt"):
         kept = {name: loaded[name] for name in ("run", "progress", "optimizer")}

@@ -117,6 +117,11 @@ class FrozenProduct(torch.autograd.Function):
 class Linear4bit(nn.Module):
     """A frozen Linear, held in 4 bits. Dettmers et al. 2023, equation 5 without its last term, which lora.py adds."""
 
+    packed: torch.Tensor  # these four as in Quantised
+    absmax: torch.Tensor
+    outer_absmax: torch.Tensor | None
+    offset: torch.Tensor | None
+
     def __init__(self, linear, double=True):
         super().__init__()
         self.shape, *tensors = quantise(linear.weight, double)

@@ -82,7 +82,7 @@ class Ngram:
         for n, (grams, share, rest) in enumerate(self.levels[: len(context) + 1]):
             number = 0
             for (shorter, _, _), token in zip(self.levels, context[len(context) - n :]):
-                number = self.find(shorter, number, token)
+                number = int(self.find(shorter, number, token))
             first, end = np.searchsorted(grams, [number * self.vocab_size, (number + 1) * self.vocab_size])
             probability *= rest[number]
             probability[grams[first:end] - number * self.vocab_size] += share[first:end]

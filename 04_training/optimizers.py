@@ -217,6 +217,7 @@ def make_optimizer(model, kind, learning_rate, weight_decay=0.1, betas=(0.9, 0.9
     if table is not None:
         table.sparse = True
     rest = [w for w in model.parameters() if table is None or w is not table.weight]
+    optimizers: list[torch.optim.Optimizer]
     if kind == "muon":
         matrices = {w: name for name, w in model.blocks.named_parameters() if w.dim() == 2}
         joined = [w for w, name in matrices.items() if name.endswith("query_key_value.weight")]

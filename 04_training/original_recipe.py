@@ -22,6 +22,8 @@ BATCH, BLOCK = 4, 8
 class OriginalHead(SingleHeadAttention):
     """One head, (B, T, C) -> (B, T, hs): it divides scores by the root of C, not of hs, and drops none of them."""
 
+    back: torch.Tensor  # (block_size, block_size): 1 where a position looks at itself or an earlier one, else 0
+
     def __init__(self, embedding_size, head_size, block_size):
         super().__init__(embedding_size, head_size)
         self.register_buffer("back", torch.ones(block_size, block_size).tril())

@@ -80,7 +80,7 @@ def compiled(model):
     flags.check_compiler(next(model.parameters()).device)
     for part in model.modules():
         if isinstance(part, NGramEmbedding):
-            part.forward = torch.compiler.disable(part.forward)
+            part.forward = torch.compiler.disable(part.forward)  # pyright: ignore[reportAttributeAccessIssue]
     return torch.compile(model)
 
 
@@ -115,7 +115,7 @@ def train_command(args, count=1):
     device = model.head_weight.device
     print(f"{len(train_tokens):,} training and {len(val_tokens):,} validation tokens of {args.data}")
 
-    def validate(most=20_000):
+    def validate(most: int | None = 20_000):
         return trainer.evaluate(model, val_tokens, args.batch_size, args.block_size, dtype, most)
 
     def sample(history):

@@ -95,7 +95,8 @@ class Rollouts:
 
     def __init__(self, policy, reference, tokenizer, questions, score, args, dtype, state=None):
         self.policy, self.reference, self.tokenizer, self.questions = policy, reference, tokenizer, questions
-        self.score, self.args, self.dtype, self.state = score, args, dtype, state or {"step": None}
+        self.score, self.args, self.dtype = score, args, dtype
+        self.state: dict = state or {"step": None}
         self.ends = (*tokenizer.end_tokens, tokenizer.end_of_text)
 
     def answer(self, model, questions, temperature=1.0, generator=None):

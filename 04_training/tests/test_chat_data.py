@@ -141,6 +141,7 @@ def test_broken_files(tmp_path):
         (f"{good}\n\n{good[:-1]}\n{good}\n", "line 3: no JSON"),
         (f"[{good},\n{good}", "line 2: no JSON"),
         (f'{{\n "messages": []}}\n{good}\n', "line 1: no JSON .*each line must hold one object"),
+        ("9" * 5000, "line 1: no JSON .*Exceeds the limit"),
         ("", "has 0 records of use: give at least 2"),
         ("\n \n", "has 0 records of use"),
         ("[]", "has 0 records of use"),
