@@ -48,7 +48,9 @@ def their_names(ours):
     """"blocks.3.attention.query_key_value.bias" -> those of the three tensors that it is made of."""
     if ours == "output_bias":
         return ["cls.predictions.bias"]
-    layer, part, kind = re.fullmatch(r"(?:blocks\.(\d+)\.)?(.+)\.(weight|bias)", ours).groups()
+    found = re.fullmatch(r"(?:blocks\.(\d+)\.)?(.+)\.(weight|bias)", ours)
+    assert found  # every other tensor of a BERT is called so
+    layer, part, kind = found.groups()
     full = (f"encoder.layer.{layer}." if layer else "") + f"{PARTS[part]}.{kind}"
     return [full.format(each) for each in ("query", "key", "value")] if "{}" in full else [full]
 
@@ -134,7 +136,7 @@ def is_pretrained(path_or_name):
 
 def find(path_or_name):
     """The folder, downloaded if need be. Raises UserError if there is none."""
-    if str(path_or_name) == "minilm" and (package := importlib.util.find_spec(PACKAGE)):
+    if str(path_or_name) == "minilm" and (package := importlib.util.find_spec(PACKAGE)) and package.origin:
         return Path(package.origin).parent / "model"
     name, path = pretrained.hub_name(NAMES.get(str(path_or_name), path_or_name)), Path(path_or_name)
     if name is None:

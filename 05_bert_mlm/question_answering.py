@@ -154,7 +154,7 @@ def train_command(args):
     config, weights, tokenizer, loaded = open_model(name)
     going_on = bool(loaded) and loaded["kind"] == "bert_qa" and not loaded["progress"]["finished"]
     real = tokenizer.kind == "wordpiece"  # or trained further from real weights
-    defaults = NUMBERS | (REAL_NUMBERS if real else {}) | (loaded["run"] if going_on else {})
+    defaults = NUMBERS | (REAL_NUMBERS if real else {}) | (loaded["run"] if loaded and going_on else {})
     for flag, value in defaults.items():
         setattr(args, flag, args.typed.get(flag, value))
     flags.check_numbers(args)

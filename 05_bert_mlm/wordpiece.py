@@ -12,6 +12,7 @@ import re
 import string
 import sys
 import unicodedata
+from collections.abc import Callable
 from functools import lru_cache
 from itertools import groupby
 from pathlib import Path
@@ -44,7 +45,8 @@ class WordPieceTokenizer(Tokenizer):
 
     kind = "wordpiece"
     # special tokens, and the memory for words, are as in byte-pair encoding
-    encode, pack, refuse = BPETokenizer.encode, BPETokenizer.pack, BPETokenizer.refuse
+    encode, refuse = BPETokenizer.encode, BPETokenizer.refuse
+    pack: Callable[..., bytes] = BPETokenizer.pack
 
     def __init__(self, tokens, lowercase=True, strip_accents=None, chinese_characters=True, special_tokens=None):
         self.ids = {token: i for i, token in enumerate(tokens)}
