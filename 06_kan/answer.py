@@ -43,8 +43,7 @@ KEY = COLUMNS[:6]
 # the best ones of --tune, which tries as many for a KAN as for an MLP
 REFINED = {"adamw": True, "lbfgs": True, "lm": True}  # the grids of a KAN: coarse ones first, or only the last
 ACTIVATION = {"adamw": "silu", "lbfgs": "tanh", "lm": "silu"}
-LEARNING_RATE = {"kan": 0.01, "mlp": 0.1}
-RATES = (0.003, 0.01, 0.03, 0.1, 0.3)
+LEARNING_RATE, RATES = {"kan": 0.01, "mlp": 0.1}, (0.003, 0.01, 0.03, 0.1, 0.3)
 TUNING_SEEDS, TUNING_FUNCTIONS = (1000, 1001), ("exp_sin", "I.16.6", "bumps")
 
 
@@ -95,7 +94,7 @@ class Traced(Watch):
         return used
 
 
-def run(cell, built, learning_rate=None):
+def run(cell, built, learning_rate=None) -> dict:
     """One fit, `cell` a dict of the KEY: its row of results. The test is on points that it has not seen."""
     kind, config, grids = built
     name, seed = cell["function"], cell["seed"]
@@ -104,6 +103,7 @@ def run(cell, built, learning_rate=None):
     test = sample(name, POINTS, seed + 2**20, noise=False)
     watch = Traced(config, cell["budget"], test)
     fit_start(watch, kind, x, y, recipe, seed)
+    assert watch.kept  # the first step keeps one
     model = restored(kind, watch.kept)
     watch.trace.append((watch.steps, watch.gradients, watch.rows[-1][2], rmse(model, *test)))
     keep_trace = name in TRACED and cell["size"] == PARAMETERS.get(name, 210)

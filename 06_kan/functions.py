@@ -19,7 +19,7 @@ class Target:
 
     formula: str
     ranges: list
-    function: Callable
+    function: Callable | None  # None: there is no formula
     noise: float = 0.0  # deviation of what is added to the training data
     classes: bool = False  # y is the class, 0 or 1
 
@@ -93,8 +93,10 @@ def find(name):
 
 
 def values(name, x):
-    """What the function is at points x (B, n) between -1 and 1, without noise: (B, 1)."""
+    """The function at points x (B, n) between -1 and 1, without noise: (B, 1). Raises ValueError without a formula."""
     target = find(name)
+    if target.function is None:
+        raise ValueError(f"{name} has no formula")
     return target.function(*unscale(x, target.ranges).T)[:, None]
 
 

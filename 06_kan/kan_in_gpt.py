@@ -60,7 +60,7 @@ def run(kind, args, seed, vocab_size, train_tokens, val_tokens):
     if kind == "KAN":
         model = with_kans(model, batch, args.grid)
 
-    def validate(most=20_000):
+    def validate(most: int | None = 20_000):
         return trainer.evaluate(model, val_tokens, args.batch_size, args.block_size, most=most)
 
     began = time.process_time()

@@ -6,6 +6,8 @@ Shapes: B points, n inputs, m outputs, G cells of the grid, order k, G + k bases
 that what is computed alike lies side by side.
 """
 
+from typing import Any
+
 import torch
 import torch.nn.functional as F
 from splines import FastFeatures, bases, cubic_features, evenly, extended, feature_slopes
@@ -22,10 +24,11 @@ class KANLayer(nn.Module):
 
     def __init__(self, in_size, out_size, grid_size=5, order=3, grid_range=(-1, 1)):
         super().__init__()
-        if grid_size < 1 or order < 1 or not grid_range[0] < grid_range[1]:
+        low, high = grid_range
+        if grid_size < 1 or order < 1 or not low < high:
             raise ValueError(f"grid_size {grid_size} and order {order} must be at least 1, and {grid_range} must rise")
         self.in_size, self.out_size, self.grid_size, self.order = in_size, out_size, grid_size, order
-        self.register_buffer("grid", torch.linspace(*grid_range, grid_size + 1).repeat(in_size, 1))  # (n, G + 1)
+        self.register_buffer("grid", torch.linspace(low, high, grid_size + 1).repeat(in_size, 1))  # (n, G + 1)
         self.notice_uniform()
         self.weight = nn.Parameter(torch.empty(out_size, grid_size + order + 1, in_size))
         # almost straight at first (the paper's deviation of 0.1, whatever the number of inputs), w_b by Xavier
@@ -134,6 +137,8 @@ class KANLayer(nn.Module):
 
 class KAN(nn.Module):
     """KANLayers one behind the other: `KAN([2, 5, 1])` has 2 inputs, 5 neurons, 1 output. Liu et al. 2024, eq. 2.7."""
+
+    layers: Any  # an nn.ModuleList of KANLayer
 
     def __init__(self, widths, grid_size=5, order=3):
         super().__init__()

@@ -136,7 +136,7 @@ def suggest(model, layer, i, j, x, names=None):
     """
     inputs = layer_inputs(model, x[:300])[layer]
     y = model.layers[layer].curves(inputs)[:, j, i].double()
-    fits = [(name, *affine_fit(name, inputs[:, i].double(), y)) for name in names or LIBRARY]
+    fits: list[tuple] = [(name, *affine_fit(name, inputs[:, i].double(), y)) for name in names or LIBRARY]
     order = list(LIBRARY)
     # two that fit alike: the one that stands first in the library is the plainer
     return sorted(fits, key=lambda fit: (-round(fit[1] / PLAINER), order.index(fit[0])))

@@ -17,11 +17,13 @@ from torch import nn
 class RecursiveKANLayer(nn.Module):
     """efficient-kan's layer: all bases of all orders by recursion, two products, a factor for each edge's spline."""
 
+    knots: torch.Tensor  # (n, G + 1 + 2k)
+
     def __init__(self, in_size, out_size, grid_size=5, order=3):
         super().__init__()
         self.order = order
         grid = torch.linspace(-1, 1, grid_size + 1).repeat(in_size, 1)
-        self.register_buffer("knots", extended(grid, order))  # (n, G + 1 + 2k)
+        self.register_buffer("knots", extended(grid, order))
         self.base_weight = nn.Parameter(torch.empty(out_size, in_size))
         self.spline_weight = nn.Parameter(torch.empty(out_size, in_size, grid_size + order))
         self.spline_scaler = nn.Parameter(torch.empty(out_size, in_size))

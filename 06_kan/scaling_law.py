@@ -59,7 +59,8 @@ def mlp_errors(x, y, test, widths, seed, starts=2):
 def slope(grids, errors):
     """Of the straight line through log RMSE against log G, from 10 cells on."""
     kept = [(grid, error) for grid, error in zip(grids, errors) if grid >= 10]
-    return np.polyfit(*np.log(kept).T, 1)[0]
+    x, y = np.log(kept).T
+    return np.polyfit(x, y, 1)[0]
 
 
 def draw(grids, of_kan, of_mlp, path):
