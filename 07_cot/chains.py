@@ -9,16 +9,19 @@ All samples of a question share the one pass that reads it, and a chain that has
 import math
 import re
 import sys
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 
 import torch
 
+sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "01_tokenizer"))
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "03_gpt"))
 from family import WAIT, read_chain
 from number_tasks import OPERATIONS
 from sampling import Sampling, complete
+from tokenizer_base import Tokenizer
 
 AT_ONCE = 256  # chains in a batch
 
@@ -89,8 +92,8 @@ class Guide(Sampling):
     the answer is due. Muennighoff et al. 2025, "s1: Simple test-time scaling", section 3.1, call it budget forcing.
     """
 
-    tokenizer: object = None
-    says: object = None
+    tokenizer: Tokenizer = field(kw_only=True)
+    says: Callable[[str], str | None] | None = None
     least_steps: int = 0
     most_steps: int | None = None
 
@@ -145,7 +148,7 @@ def think(model, tokenizer, questions, samples=1, settings=None, max_new_tokens=
     begun = begun or [Chain("")] * len(questions)
     prompts = [tokenizer.encode(question) + beginning.ids for question, beginning in zip(questions, begun)]
     order = sorted(range(len(prompts)), key=lambda i: len(prompts[i]))  # alike ones together: little padding
-    found = [None] * len(prompts)
+    found: list = [None] * len(prompts)
     for first in range(0, len(order), count := max(1, AT_ONCE // samples)):
         these = order[first : first + count]
         mine = [generators[i * samples + s] for i in these for s in range(samples)] if generators else None

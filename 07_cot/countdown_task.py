@@ -3,7 +3,7 @@
 import re
 from functools import lru_cache
 
-from family import Family, result
+from family import Family
 from number_tasks import OPERATIONS
 
 
@@ -39,6 +39,14 @@ def after(numbers, step):
     return tuple(sorted([*left, OPERATIONS[operator](a, b)]))
 
 
+def parted(step):
+    """"3+5=8" -> (3, "+", 5, 8). Raises ValueError if it is no step."""
+    found = re.fullmatch(r"(\d+)([-+*])(\d+)=(\d+)", step, re.ASCII)
+    if not found:
+        raise ValueError(f"'{step}' is no step")
+    return int(found[1]), found[2], int(found[3]), int(found[4])
+
+
 class Countdown(Family):
     """`3 5 7 9=24?`: use each number once, with +, - and *, to reach the last. The answer is the whole term.
 
@@ -52,7 +60,7 @@ class Countdown(Family):
         while True:
             numbers = random.integers(1, 10, difficulty).tolist()
             left = tuple(sorted(numbers))
-            while len(left) > 1:
+            for _ in range(difficulty - 1):  # each step leaves one number less
                 options = list(pairs(left))
                 left = after(left, options[random.integers(len(options))])
             if 10 <= left[0] <= 99:
@@ -69,7 +77,7 @@ class Countdown(Family):
         terms = [(number, str(number)) for number in numbers]
         while len(terms) > 1:
             steps = plan(tuple(sorted(number for number, _ in terms)), target)
-            if steps is None:
+            if not steps:
                 raise ValueError(f"no way to {target}")
             a, operator, b = steps[0]
             claim = yield f"{a}{operator}{b}={OPERATIONS[operator](a, b)}"
@@ -79,17 +87,15 @@ class Countdown(Family):
     @staticmethod
     def combined(terms, claim):
         """[(number, its term)] after a step. Raises ValueError if that step can't be taken."""
-        found = re.fullmatch(r"(\d+)([-+*])(\d+)=(\d+)", claim, re.ASCII)
-        if not found:
-            raise ValueError(f"'{claim}' is no step")
+        a, operator, b, c = parted(claim)
         left, used = list(terms), []
-        for number in (int(found[1]), int(found[3])):
+        for number in (a, b):
             term = next((each for each in left if each[0] == number), None)
             if term is None:
                 raise ValueError(f"{number} is not there")
             left.remove(term)
             used.append(term[1])
-        return [*left, (int(found[4]), f"({used[0]}{found[2]}{used[1]})")]
+        return [*left, (c, f"({used[0]}{operator}{used[1]})")]
 
     def follow(self, question, steps):
         numbers, target = self.read(question)
@@ -97,9 +103,9 @@ class Countdown(Family):
         for step in steps:
             try:
                 terms = self.combined(terms, step)
-                a, operator, b = re.fullmatch(r"(\d+)([-+*])(\d+)=\d+", step, re.ASCII).groups()
+                a, operator, b, c = parted(step)
                 left = tuple(sorted(number for number, _ in terms))
-                good = OPERATIONS[operator](int(a), int(b)) == result(step) and plan(left, target) is not None
+                good = OPERATIONS[operator](a, b) == c and plan(left, target) is not None
             except ValueError:
                 return right + [False] * (len(steps) - len(right)), None
             right.append(good)

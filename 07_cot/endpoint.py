@@ -21,6 +21,7 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 import requests
+from requests.adapters import HTTPAdapter
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "checkpoints"))
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "03_gpt"))
@@ -81,7 +82,7 @@ class Endpoint:
         self.extra, self.limit, self.without, self.told = extra or {}, "max_tokens", set(), set()
         self.session = requests.Session()
         for scheme in ("http://", "https://"):
-            self.session.mount(scheme, requests.adapters.HTTPAdapter(pool_maxsize=concurrency))
+            self.session.mount(scheme, HTTPAdapter(pool_maxsize=concurrency))
         self.name = model or self.models()[0]
 
     def models(self):

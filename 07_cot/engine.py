@@ -85,7 +85,7 @@ class LocalEngine:
         count = max(1, AT_ONCE // request.samples)
         batches = [roomy[first : first + count] for first in range(0, len(roomy), count)]
         batches += [[i] for i in order[len(roomy) :]]  # these have less room than others, each its own
-        found = [None] * len(prompts)
+        found: list = [None] * len(prompts)
         for these in batches:
             room = min(request.max_new_tokens, block_size - len(prompts[these[-1]]))
             generators = [generator(prompts[i], sample, request.seed)

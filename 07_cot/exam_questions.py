@@ -87,7 +87,7 @@ def file_of(name):
 def gsm8k_question(text, answer):
     """The rationale is kept without the notes of GSM8K's calculator, <<16-3=13>>, which nobody else writes."""
     rationale = re.sub(r"<<.*?>>", "", answer.partition("####")[0]).strip()
-    return Question(text.strip(), final_answer(answer), rationale=rationale)
+    return Question(text.strip(), final_answer(answer) or "", rationale=rationale)
 
 
 def mmlu_question(path, row, rationale):

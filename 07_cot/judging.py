@@ -77,7 +77,7 @@ class Judge:
 
     def verdicts(self, triples):
         """A Verdict for each (question, gold answer, candidate answer), asked as many at once as the engine does."""
-        found = [None] * len(triples)
+        found: list = [None] * len(triples)
         for attempt in range(ATTEMPTS):
             open_ones = [i for i, verdict in enumerate(found) if verdict is None]
             request = replace(REQUEST, temperature=AGAIN if attempt else 0.0, seed=REQUEST.seed + attempt)

@@ -152,7 +152,7 @@ class WordProblems(Family):
                 continue
             found, changed, operator = next(
                 ((match, *meaning) for form, *meaning in PATTERNS if (match := form.fullmatch(sentence))),
-                (None, None, None))
+                (None, "", ""))
             if not found or found["who"] not in has:
                 raise ValueError(f"'{sentence}' is no sentence that can be understood here")
             words = found.groupdict()

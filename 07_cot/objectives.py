@@ -41,6 +41,8 @@ class ChainLoss(nn.Module):
     second_head is the weight of multi-token prediction: DeepSeek-AI 2024, "DeepSeek-V3 Technical Report", section 2.2.
     """
 
+    weights: torch.Tensor  # (3,): of each kind of character
+
     def __init__(self, model, result_weight=1.0, answer_weight=1.0, second_head=0.0):
         super().__init__()
         self.model = MultiTokenPrediction(model, second_head) if second_head else model
@@ -61,7 +63,7 @@ class ChainLoss(nn.Module):
         return {f"model.{name}": w for name, w in self.model.beside().items()} if self.second else {}
 
     def forward(self, ids, targets, kinds):
-        model = self.model.model if self.second else self.model
+        model = self.model.model if isinstance(self.model, MultiTokenPrediction) else self.model
         hidden, counted = model.hidden(ids), targets != -100
         weights = self.weights[kinds[counted]]
         losses = F.cross_entropy(model.head(hidden[counted]).float(), targets[counted], reduction="none")

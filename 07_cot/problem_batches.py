@@ -35,6 +35,7 @@ def example(problem, style, tokenizer, slips=0.0, random=None):
         text = written(problem, style)
         kinds = kinds_of(text)
     else:
+        assert random is not None  # slips need chance
         text, kinds = "", []
         for step in problem.steps:
             if random.random() < slips:

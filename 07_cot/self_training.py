@@ -17,6 +17,7 @@ import torch
 from tqdm import tqdm
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "checkpoints"))
+sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "01_tokenizer"))
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "03_gpt"))
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "04_training"))
 import checkpoint
@@ -25,8 +26,10 @@ from atomic import replacing
 from chain_labels import is_solved
 from chains import think
 from early_reasoner import ensure_trained
+from family import Family
 from fast_decode import for_writing
 from flags import UserError, shown
+from gpt import GPT
 from objectives import ChainLoss
 from optimizers import make_optimizer
 from problem_batches import example, padded
@@ -34,6 +37,7 @@ from reasoner import load_reasoner
 from sampling import Sampling, evaluating
 from schedules import constant
 from tasks import draw, find
+from tokenizer_base import Tokenizer
 from trainer import autocast
 from training_run import train_and_keep
 
@@ -51,10 +55,10 @@ class Enough(Exception):
 class Student:
     """A reasoner in training, what it solves, and the flags."""
 
-    model: torch.nn.Module
+    model: GPT
     dtype: torch.dtype
-    tokenizer: object
-    family: object
+    tokenizer: Tokenizer
+    family: Family
     args: argparse.Namespace
     path: Path
     run: dict
@@ -104,7 +108,7 @@ class Watch:
     def __init__(self, student, problems, state=None):
         self.student, self.problems = student, problems
         self.state = state or {"points": [], "cpu_seconds": 0.0, "best": None, "entropy": None}
-        self.began = self.newest = None
+        self.began, self.newest = None, {}
 
     @property
     def points(self):

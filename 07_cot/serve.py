@@ -129,6 +129,7 @@ class Server(ThreadingHTTPServer):
 class Handler(BaseHTTPRequestHandler):
     """One connection."""
 
+    server: Server
     protocol_version, server_version, sys_version, timeout = "HTTP/1.1", "serve.py", "", 60  # seconds of silence
 
     def answer(self):
@@ -279,8 +280,7 @@ class Handler(BaseHTTPRequestHandler):
 
 def main():
     parser = flags.Parser("Offer a model over OpenAI's protocol: any chat client can talk to it.")
-    parser.add_argument("-l", "--load_model", metavar="PATH",
-                        help="a checkpoint, or real weights (default: the reasoner of this chapter)")
+    parser.add_argument("-l", "--load_model", metavar="PATH", help="checkpoint or real weights (default: our reasoner)")
     parser.add_argument("--host", default="127.0.0.1", help="where to listen; 0.0.0.0 lets other machines in")
     parser.add_argument("--port", type=int, default=8000, help="0 takes any free one, and it is printed")
     parser.add_argument("--api_key_env", metavar="NAME", help="ask for the key that this environment variable holds")

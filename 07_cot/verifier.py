@@ -94,7 +94,7 @@ def readings(verifier, tokenizer, pairs, dtype=torch.float32):
         for i in range(0, len(distinct), AT_ONCE):
             these = distinct[i : i + AT_ONCE]
             # where a chain takes all the room there is no end of it to be read, but its last character
-            ids = padded([with_end(*pair, tokenizer)[:most] for pair in these]).to(device)
+            ids = padded([with_end(question, text, tokenizer)[:most] for question, text in these]).to(device)
             for pair, row in zip(these, verifier.logits(verifier.model.hidden(ids)).sigmoid().tolist()):
                 question, text = pair
                 found[pair] = [row[min(len(question) + place, most - 1)] for place in places(text)]
@@ -200,14 +200,14 @@ def train_verifier(args, kind, reasoner, path, train, held_out):
     torch.manual_seed(args.seed)
     verifier, loaded = begin_verifier(model, kind, load, args.imitation)
     device = verifier.head.weight.device
-    examples = [example(kind, family, *pair, tokenizer, args.all_tokens) for pair in train]
+    examples = [example(kind, family, question, text, tokenizer, args.all_tokens) for question, text in train]
     turn = in_turn(len(examples), args.batch_size, args.seed)
 
     def batch_of(rows):
         ids, labels, following = zip(*rows)
         return padded(ids), padded(labels, -100), padded(following, -100)
 
-    few = [example(kind, family, *pair, tokenizer) for pair in held_out[:256]]
+    few = [example(kind, family, question, text, tokenizer) for question, text in held_out[:256]]
     held = [part.to(device) for part in batch_of(few)[:2]]
 
     @torch.no_grad()

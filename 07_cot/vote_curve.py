@@ -89,7 +89,8 @@ def measured(data, seed, args):
     def read(kind, questions, chains):
         return scores(verifiers[kind], tokenizer, questions, [[chain.text for chain in row] for row in chains])
 
-    few, seconds = questions[:TIMED], {"sampling": [], **{kind: [] for kind in KINDS}}
+    few = questions[:TIMED]
+    seconds: dict = {"sampling": [], **{kind: [] for kind in KINDS}}
     greedy, seconds["greedy"] = timed(lambda: think(model, tokenizer, few))
     for N in counts(args.samples):
         chains, spent = timed(lambda N=N: drawn(problems[:TIMED], N))
