@@ -9,11 +9,12 @@ import shutil
 import subprocess
 import sys
 import tempfile
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
 
-# name: (file, the line as it is, the line as a tired author might write it, the tests that must see it)
+# name: (file, the line as it is, the line as a tired author might write it, a test that must see it)
 MUTANTS = {
     "scale by the embedding size": (
         "02_attention/formulas.py",
@@ -288,35 +289,35 @@ MUTANTS = {
 }
 
 
-def survives(file, line, fault, tests):
-    """Whether the tests still pass with the fault in."""
+def passes(tests, file=None, line="", fault=""):
+    """Whether tests pass in a copy of the repository, in which a file has the fault instead of the line."""
     with tempfile.TemporaryDirectory() as folder:
         copy = Path(folder) / "course"
         shutil.copytree(ROOT, copy, ignore=shutil.ignore_patterns(".git", ".venv", "prepared", "*.pt", "__pycache__"))
-        text = (copy / file).read_text(encoding="utf-8")
-        if text.count(line) != 1:
-            sys.exit(f"{file} has {text.count(line)} times the line {line!r}: bring .ci/mutants.py up to date")
-        (copy / file).write_text(text.replace(line, fault), encoding="utf-8")
-        environment = {**os.environ, "SHARED_DATA": os.environ.get("SHARED_DATA", str(ROOT.parent / "shared" / "data"))}
-        words = [sys.executable, "-m", "pytest", "-x", tests]
-        process = subprocess.run(words, cwd=copy, env=environment, capture_output=True)
+        if file:
+            text = (copy / file).read_text(encoding="utf-8")
+            if text.count(line) != 1:
+                raise ValueError(f"{file} has {text.count(line)} times the line {line!r}: mend .ci/mutants.py")
+            (copy / file).write_text(text.replace(line, fault), encoding="utf-8")
+        shared = os.environ.get("SHARED_DATA", str(ROOT.parent / "shared" / "data"))
+        process = subprocess.run([sys.executable, "-m", "pytest", "-x", "-m", "", *tests], cwd=copy,
+                                 env={**os.environ, "SHARED_DATA": shared, "OMP_NUM_THREADS": "1"}, capture_output=True)
     if process.returncode not in (0, 1):
-        sys.exit(f"pytest did not run: {process.stdout.decode()[-2000:]}")
+        raise ValueError(f"pytest did not run: {process.stdout.decode()[-2000:]}")
     return process.returncode == 0
 
 
 def main():
     wanted = sys.argv[1] if len(sys.argv) > 1 else ""
-    survivors, sound = [], set()
-    for name, mutant in MUTANTS.items():
-        if wanted in name:
-            file, line, _, tests = mutant
-            if tests not in sound and not survives(file, line, line, tests):
-                sys.exit(f"{tests} fails without any fault")
-            sound.add(tests)
-            lives = survives(*mutant)
-            print(f"{'NOT NOTICED' if lives else 'caught'}: {name}", flush=True)
-            survivors += [name] * lives
+    chosen = {name: mutant for name, mutant in MUTANTS.items() if wanted in name}
+    if not passes(sorted({tests for *_, tests in chosen.values()})):
+        sys.exit("a test fails without any fault")
+    survivors = []
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
+        lives = pool.map(lambda mutant: passes([mutant[3]], *mutant[:3]), chosen.values())
+        for name, lives_on in zip(chosen, lives):
+            print(f"{'NOT NOTICED' if lives_on else 'caught'}: {name}", flush=True)
+            survivors += [name] * lives_on
     if survivors:
         sys.exit(f"{len(survivors)} faults turned no test red")
 

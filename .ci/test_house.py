@@ -144,3 +144,14 @@ def test_the_page_of_all_claims_has_the_numbers_of_the_readmes_and_of_the_last_r
     kept = json.loads(remeasure.KEPT.read_text(encoding="utf-8"))
     written = remeasure.PAGE.read_text(encoding="utf-8").split("\n")
     assert written == [*remeasure.page(kept), ""], "bring it up to date: python .ci/remeasure.py --table"
+
+
+def test_the_speeds_of_the_chapter_table_are_the_measured_ones():
+    table = (ROOT / "README.md").read_text(encoding="utf-8").partition("| speed beside |\n")[2].partition("\n\n")[0]
+    for row in table.splitlines()[1:]:
+        folder, speed = re.search(r"\((\w+)/", row)[1], row.strip("| ").split(" | ")[-1]
+        ratios = re.findall(r"\d+\.\d\d", speed)
+        measured = (ROOT / folder / "README.md").read_text(encoding="utf-8")
+        for ratio in ratios:
+            assert re.search(rf"\| {ratio} (times as fast|of theirs) \|", measured), f"{folder} measured no {ratio}"
+        assert ratios or folder in ("data", "checkpoints")
