@@ -30,6 +30,8 @@ KINDS = {  # name: (residual connections, norm)
     "neither": (False, "none"),
 }
 DEPTHS = (2, 6, 12)
+NUMBERS = {"embedding_size": 64, "batch_size": 8, "block_size": 64, "learning_rate": 3e-3, "steps": 600,
+           "head_count": 4}
 
 
 class PlainBlock(Block):
@@ -67,13 +69,11 @@ def gradient_norms(model, ids, targets):
 
 def main():
     parser = flags.Parser("Train models of 2, 6 and 12 layers with and without residual connections and norms.")
-    flags.training_flags(parser, embedding_size=64, batch_size=8, block_size=64, learning_rate=3e-3, steps=600,
-                         head_count=4)
-    parser.set_defaults(save_model="no_save")
+    flags.text_flags(parser)
+    flags.number_flags(parser, NUMBERS)
+    parser.add_argument("--seed", type=int, default=1337, help="the same seed gives the same numbers")
     parser.add_argument("-o", "--output", default=str(flags.CHECKPOINTS / "03_depth.png"), help="where to draw")
     args = parser.parse()
-    if args.load_model != "untrained" or args.save_model != "no_save":
-        raise flags.UserError("depth.py keeps no model: leave out -l and -s")
     flags.check_numbers(args)
     tokenizer, train_tokens, val_tokens = open_data(args)
     first_batch = trainer.random_batches(train_tokens, args.batch_size, args.block_size, args.seed)(0)

@@ -24,6 +24,7 @@ from lm_model import DEFAULT_CHECKPOINT, ensure_model, load_model
 from pretrained import is_pretrained
 from trainer import autocast
 from writing import Stopwatch, chosen_settings, write, write_one
+from writing_flags import check_generation, generation_flags
 
 
 def compile_step(model):
@@ -110,12 +111,12 @@ def main():
     group.add_argument("--analogy", nargs=3, metavar=("A", "B", "C"), help="what is to C as B is to A, by embeddings")
     group.add_argument("--attention_maps", metavar="PNG",
                        help="draw what each head looks at in the prompt: in all layers, or the first, middle and last")
-    flags.generation_flags(parser, "nothing, a new document begins")
+    generation_flags(parser, "nothing, a new document begins")
     flags.machine_flags(parser)
     parser.add_argument("--compile", action="store_true", help="let torch.compile rewrite a token's step, which takes"
                                                                " a minute or two and needs a C++ compiler")
     args = parser.parse()
-    flags.check_generation(args)
+    check_generation(args)
     if (args.text is not None or args.prompt is not None) + bool(args.prompts) + args.interactive > 1:
         raise UserError("a prompt, --prompts and --interactive exclude each other: choose one")
     if args.interactive and max(args.samples, args.best_of, args.beams) > 1:

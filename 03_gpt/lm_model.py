@@ -26,6 +26,7 @@ from prepare import choose_tokenizer, open_data
 from pretrained import is_pretrained, load_pretrained
 from training_run import train_and_keep
 from writing import write
+from writing_flags import check_generation, generation_flags
 
 DEFAULT_CHECKPOINT = flags.CHECKPOINTS / "03_gpt.pt"
 NUMBERS = {
@@ -173,9 +174,9 @@ def held_out_prompt(tokenizer, val_tokens, length=8):
 def main():
     parser = training_arguments("Train a gpt2-style language model on a text, then let it write.")
     flags.no_train_flag(parser)
-    flags.generation_flags(parser, "a piece of the held-out text")
+    generation_flags(parser, "a piece of the held-out text")
     args = parser.parse()
-    flags.check_generation(args)
+    check_generation(args)
     if args.no_train:
         if args.load_model == "untrained":
             raise UserError("--no_train needs a model: name a checkpoint with -l")

@@ -22,6 +22,8 @@ from atomic import save_figure
 from gpt import GPT, GPTConfig
 from prepare import open_data
 
+NUMBERS = {"embedding_size": 128, "batch_size": 8, "block_size": 128, "learning_rate": 2e-3, "steps": 600,
+           "head_count": 4, "layer_count": 4}
 MODERN = {"positions": "rotary", "norm": "rms_norm", "feed_forward": "swiglu", "bias": "none"}
 VARIANTS = {
     "GPT-2's block": {},
@@ -70,16 +72,14 @@ def short_run(model, train_tokens, args, seed, validate):
 
 def main():
     parser = flags.Parser("Train the same model with one part more of its successors at a time, and compare.")
-    flags.training_flags(parser, embedding_size=128, batch_size=8, block_size=128, learning_rate=2e-3, steps=600,
-                         head_count=4, layer_count=4)
-    parser.set_defaults(save_model="no_save")
+    flags.text_flags(parser)
+    flags.number_flags(parser, NUMBERS)
     parser.add_argument("-o", "--output", default=str(flags.CHECKPOINTS / "03_variants.png"), help="where to draw")
     parser.add_argument("--only", metavar="NAME_PART", action="append", default=[],
                         help="train only the variants that have this in their name; may be given several times")
+    parser.add_argument("--seed", type=int, default=1337, help="the same seed gives the same numbers")
     parser.add_argument("--seeds", type=int, metavar="N", default=1, help="train each with N seeds, from --seed on")
     args = parser.parse()
-    if args.load_model != "untrained" or args.save_model != "no_save":
-        raise flags.UserError("variants.py keeps no model: leave out -l and -s")
     if args.seeds < 1:
         raise flags.UserError(f"seeds {args.seeds} must be at least 1")
     parts = [part.lower() for part in args.only or [""]]

@@ -55,7 +55,7 @@ def main():
     parser.add_argument("--size", choices=SIZES, default="gpt2", help="of the model")
     parser.add_argument("--tokens", type=float, default=1e10, help="to train on")
     parser.add_argument("--block_size", type=int, default=1024, help="tokens per sequence")
-    flags.machine_flags(parser)
+    flags.machine_flags(parser, seed=False)
     args = parser.parse()
     if not args.tokens > 0 or args.block_size < 1:
         raise flags.UserError("tokens and block_size must be more than 0")

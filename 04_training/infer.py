@@ -28,6 +28,7 @@ from sampling import Sampling, complete
 from sft import ensure_sft
 from trainer import autocast
 from writing import write
+from writing_flags import check_generation, generation_flags
 
 
 def draft(path, model, tokenizer, prompt, count):
@@ -52,7 +53,7 @@ def two_ways(args):
     searched = Namespace(**vars(args) | {"beams": 4 if args.beams == 1 else args.beams, "samples": 1, "best_of": 1,
                                          "logprobs": False, "stats": False})
     for each in (drawn, searched):
-        flags.check_generation(each)
+        check_generation(each)
     return {"drawn by chance": drawn, f"beam search, {searched.beams} beams": searched}
 
 
@@ -74,7 +75,7 @@ def main():
     parser.add_argument("--system", metavar="TEXT", help="what --chat tells the model beforehand")
     parser.add_argument("--compare", nargs="+", metavar="PATH", help="let these models answer, side by side")
     parser.add_argument("--drafts", action="store_true", help="write with the second head of --multi_token instead")
-    flags.generation_flags(parser, "nothing, a new document begins", max_new_tokens=60)
+    generation_flags(parser, "nothing, a new document begins", max_new_tokens=60)
     flags.machine_flags(parser)
     args = parser.parse()
     text = args.prompt if args.prompt is not None else args.text

@@ -85,7 +85,7 @@ def main():
     parser.add_argument("--split", choices=docs_task.SPLITS, default="test", help="the packages that are asked about")
     parser.add_argument("--most", type=int, metavar="QUESTIONS", help="for a quick look (default: all)")
     parser.add_argument("--show", type=int, metavar="N", default=0, help="answers of each model to print")
-    flags.machine_flags(parser)
+    flags.machine_flags(parser, seed=False)
     args = parser.parse()
     if args.most is not None and args.most < 1:
         raise UserError(f"most {args.most} must be at least 1")

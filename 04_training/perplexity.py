@@ -94,7 +94,7 @@ def main():
     parser.add_argument("--most", type=int, metavar="TOKENS", help="to score, for a quick look (default: all)")
     parser.add_argument("--ngram", type=int, metavar="ORDER",
                         help="score n-gram models up to that order too, trained on -d's training split")
-    flags.machine_flags(parser)
+    flags.machine_flags(parser, seed=False)
     args = parser.parse()
     if args.most is not None and args.most < 1:
         raise UserError(f"most {args.most} must be at least 1")

@@ -58,7 +58,7 @@ def main():
     parser.add_argument("--most", type=int, default=5, help="how many to show")
     parser.add_argument("--score", action="store_true", help="how likely each token is where it alone is hidden")
     parser.add_argument("--similar", nargs="+", metavar="SENTENCE", help="rank these, or the lines of a file")
-    flags.machine_flags(parser)
+    flags.machine_flags(parser, seed=False)
     args = parser.parse()
     if args.most < 1:
         raise UserError(f"most {args.most} must be at least 1")

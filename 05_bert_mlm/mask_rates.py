@@ -18,7 +18,7 @@ from bert_model import BERT
 from bert_tokens import Marks, choose_tokenizer
 from compared_runs import draw, model_of, seconds_a_step, trained
 from masked_batches import held_out_batches, masked_batches
-from mlm_training import check, training_arguments
+from mlm_training import check, comparison_arguments
 from prepare import ensure_tokens, open_tokens
 
 HERE = Path(__file__).resolve().parent
@@ -26,7 +26,8 @@ ROUNDS = 3
 
 
 def main():
-    parser = training_arguments("Train BERT with several mask rates, each for the same time.")
+    parser = comparison_arguments("Train BERT with several mask rates, each for the same time.",
+                                  "family", "masking", "optimizer", "schedule")
     parser.add_argument("--rates", type=float, nargs="+", default=[0.15, 0.3, 0.4], help="shares that are hidden")
     parser.add_argument("--seconds", type=float, default=180, help="of training, for each")
     parser.add_argument("-o", "--output", default=str(HERE / "figures" / "mask_rates.png"), help="the figure")

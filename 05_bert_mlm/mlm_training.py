@@ -44,10 +44,17 @@ def training_arguments(description):
     parser = flags.Parser(description, epilog="Real weights begin with other defaults: "
                           + ", ".join(f"{name} {value}" for name, value in REAL.items()) + ".")
     flags.training_flags(parser, save="checkpoints/05_bert_mlm.pt", **NUMBERS)
+    choice_flags(parser, CHOICES)
+    return parser
+
+
+def choice_flags(parser, names):
+    """Add the flags of those of CHOICES that are named."""
     group = parser.add_argument_group("what is hidden, and from whom")
 
     def choice(name, meaning, **settings):
-        group.add_argument(f"--{name}", help=f"{meaning} (default: {CHOICES[name]})", **settings)
+        if name in names:
+            group.add_argument(f"--{name}", help=f"{meaning} (default: {CHOICES[name]})", **settings)
 
     choice("family", "the parts of a new model: BERT's own, or those that encoders have today", choices=FAMILIES)
     choice("mask_rate", "share of the tokens that are hidden; validation always hides 15 %%", type=float)
@@ -56,7 +63,16 @@ def training_arguments(description):
            action="store_true", default=None)
     choice("optimizer", "Muon moves the matrices of blocks, and AdamW the rest", choices=["adamw", "muon"])
     choice("schedule", "how the learning rate falls after its warm-up", choices=SCHEDULES)
-    parser.checkpointed |= CHOICES
+    parser.checkpointed |= {name: CHOICES[name] for name in names}
+
+
+def comparison_arguments(description, *names):
+    """A parser for runs that are compared and not kept, with the flags of those of CHOICES that are named."""
+    parser = flags.Parser(description)
+    flags.text_flags(parser)
+    choice_flags(parser, names)
+    flags.machine_flags(parser)
+    flags.number_flags(parser, NUMBERS)
     return parser
 
 

@@ -23,7 +23,7 @@ from bert_tokens import Marks, choose_tokenizer
 from compared_runs import draw, model_of, trained
 from guessers import Guessers
 from masked_batches import framed, held_out_batches, masked_batches
-from mlm_training import check, guessed, training_arguments
+from mlm_training import check, comparison_arguments, guessed
 from prepare import ensure_tokens, open_tokens
 
 HERE = Path(__file__).resolve().parent
@@ -57,7 +57,8 @@ def for_left_only(batches):
 
 
 def main():
-    parser = training_arguments("Train BERT and the same network that sees the left side only.")
+    parser = comparison_arguments("Train BERT and the same network that sees the left side only.",
+                                  "family", "mask_rate", "optimizer", "schedule")
     parser.add_argument("-o", "--output", default=str(HERE / "figures" / "two_sides.png"), help="the figure")
     args = parser.parse()
     check(args)

@@ -30,7 +30,8 @@ NUMBERS = {"embedding_size": 128, "batch_size": 8, "block_size": 64, "learning_r
 
 def arguments():
     parser = flags.Parser("Train chapter 3's GPT with its own feed-forward layers and with KANs in their place.")
-    flags.training_flags(parser, **NUMBERS)
+    flags.text_flags(parser)
+    flags.number_flags(parser, NUMBERS)
     parser.add_argument("--grid", type=int, default=5, help="cells of each curve")
     parser.add_argument("--seeds", nargs="+", type=int, default=[1337, 1338, 1339], metavar="N", help="one run each")
     return parser

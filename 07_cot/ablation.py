@@ -29,13 +29,14 @@ def arguments():
     parser.add_argument("--limit", type=int, default=500, help="test problems")
     parser.add_argument("--compare", nargs="+", default=COMPARED, metavar="FLAGS",
                         help="a row for each: a text of train.py's flags, '' for none")
-    flags.machine_flags(parser)
+    flags.machine_flags(parser, seed=False)
     return parser
 
 
 def trained_chains(words, args, problems, path):
     """Train as the words say; returns (chain_metrics of the likeliest chains, how many of them say "wait")."""
-    of_training = training_arguments("").parse(["-d", args.data, "--seed", str(args.seed), "-s", str(path), *words])
+    of_training = training_arguments("").parse(["-d", args.data, "--seed", str(args.seed), "-s", str(path),
+                                                "--device", args.device, "--dtype", args.dtype, *words])
     of_training.steps = args.steps
     if train_command(of_training, "chain") is None:
         sys.exit(130)

@@ -112,7 +112,7 @@ def likelihood_rows(rounds, args):
 
 def main():
     parser = flags.Parser("Measure chains at once, and scores of texts.")
-    flags.machine_flags(parser)
+    flags.machine_flags(parser, seed=False)
     parser.add_argument("--rounds", type=int, default=7, help="of both sides in turn; medians are taken")
     args = parser.parse()
     if args.rounds < 1:

@@ -36,6 +36,7 @@ from thoughts import routed
 from trainer import autocast
 from verifier import ensure_verifiers, load_verifier, scores
 from voting import tally
+from writing_flags import check_sampling, sampling_flags
 
 MOD_10 = ("arithmetic", "programs")  # families whose results are single digits
 
@@ -43,7 +44,7 @@ MOD_10 = ("arithmetic", "programs")  # families whose results are single digits
 def arguments():
     parser = flags.Parser("Let a model think about a question in several ways, and vote.")
     parser.add_argument("question", nargs="?", help="of one of the families; 07_cot/tasks.py shows how they look")
-    flags.sampling_flags(parser, "nothing: a question is needed", max_new_tokens=None, top_p=1.0)
+    sampling_flags(parser, "nothing: a question is needed", max_new_tokens=None, top_p=1.0)
     group = parser.add_argument_group("thinking")
     group.add_argument("--samples", type=int, metavar="N", default=1, help="draw N chains at once")
     group.add_argument("--calculator", action="store_true", help="a tool writes what stands behind each =")
@@ -121,7 +122,7 @@ def main():
     question = args.question or args.prompt
     if (question is None) == (args.eval is None):
         parser.error("give a question, such as '3*9+6*8*2*1-5?', or --eval and a family")
-    flags.check_sampling(args)
+    check_sampling(args)
     for name, least in {"samples": 1, "least_steps": 0, "step_beams": 0, "refine": 0, "limit": 1, "runs": 1}.items():
         if (value := getattr(args, name)) is not None and value < least:
             raise UserError(f"{name} {value} must be at least {least}")

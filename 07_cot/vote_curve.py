@@ -199,7 +199,7 @@ def arguments():
                         help="what was measured, a JSON line for each family and seed")
     parser.add_argument("-o", "--output", default=str(HERE / "figures" / "voting.png"),
                         help="the figure; a .json goes beside it")
-    flags.machine_flags(parser)
+    flags.machine_flags(parser, seed=False)
     return parser
 
 

@@ -37,7 +37,7 @@ def arguments():
     parser.add_argument("--limit", type=int, default=500, help="test problems, of the family's own difficulty")
     parser.add_argument("--steps", type=int, help="of training (default: train.py's)")
     parser.add_argument("--second_head", type=float, default=0.3, help="train.py's, for both: see ablation.py")
-    flags.machine_flags(parser)
+    flags.machine_flags(parser, seed=False)
     return parser
 
 

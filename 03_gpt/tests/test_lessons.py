@@ -75,5 +75,3 @@ def test_scripts(text, tmp_path):
     out = succeed("03_gpt/depth.py", "-t", "char", "-d", text, "-o", tmp_path / "d.png", *SMALL)
     assert all(f"{depth} layers, {name}: validation loss" in out for depth in DEPTHS for name in KINDS)
     assert all((tmp_path / f"{name}.png").read_bytes()[:4] == b"\x89PNG" for name in "vd")
-    for script in ("variants", "depth"):
-        assert "leave out -l and -s" in refuse(f"03_gpt/{script}.py", "-s", tmp_path / "x.pt")

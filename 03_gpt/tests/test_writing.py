@@ -17,6 +17,7 @@ from char_tokenizer import CharTokenizer
 from for_tests import ROOT, oracle, refuse, run, skip, succeed
 from gpt import GPT, GPTConfig
 from tokenizer import BPETokenizer
+from writing_flags import check_generation, generation_flags
 
 SCRIPT = "03_gpt/infer.py"
 
@@ -158,10 +159,10 @@ def test_the_flags_of_beam_search(peers, capsys):
             length_penalty=length_penalty, early_stopping=early_stopping,
         )[0, 3:].tolist()
         parser = flags.Parser("test")
-        flags.generation_flags(parser, "nothing")
+        generation_flags(parser, "nothing")
         flags.machine_flags(parser)
         args = parser.parse(["-n", "12", "--beams", "3", *words.split()])
-        flags.check_generation(args)
+        check_generation(args)
         writing.write(ours, torch.float32, CharTokenizer(letters(range(39))), [[5, 6, 7]], args, stop_tokens)
         text = letters(i for i in ids if i not in stop_tokens)
         assert f"---- the model goes on\n{text}\n---- ({len(ids)} tokens" in capsys.readouterr().out

@@ -4,6 +4,7 @@ import flags
 import pytest
 import torch
 from flags import UserError
+from writing_flags import check_generation, generation_flags
 
 NUMBERS = {
     "embedding_size": 128, "batch_size": 8, "block_size": 64, "learning_rate": 3e-3,
@@ -15,7 +16,7 @@ def parse(line):
     parser = flags.Parser("test")
     flags.training_flags(parser, **NUMBERS)
     flags.no_train_flag(parser)
-    flags.generation_flags(parser, "nothing")
+    generation_flags(parser, "nothing")
     return parser.parse(line.split())
 
 
@@ -69,7 +70,7 @@ def test_values_that_no_model_can_have(line, message):
 ])
 def test_values_that_no_text_can_be_written_with(line, message):
     with pytest.raises(UserError, match=message):
-        flags.check_generation(parse(line))
+        check_generation(parse(line))
 
 
 def test_what_load_and_save_mean(tmp_path, capsys):
