@@ -87,18 +87,18 @@ def main():
     parser = flags.Parser("Draw the loss against the position in the context, of attention and a recurrent network.")
     parser.add_argument("--seconds", type=float, default=60.0, help="of training for each model on documentation;"
                         " half of it on repeated segments")
-    parser.add_argument("--seeds", type=int, default=1, help="how often, with seeds 0, 1, ...")
+    parser.add_argument("--seeds", nargs="+", type=int, default=[0], metavar="N", help="one run each")
     parser.add_argument("-o", "--output", default=str(flags.CHECKPOINTS / "02_context.png"), help="where to draw")
     args = parser.parse()
-    if not args.seconds > 0 or args.seeds < 1:
-        raise flags.UserError("seconds and seeds must be more than 0")
+    if not args.seconds > 0:
+        raise flags.UserError("seconds must be more than 0")
 
     figure = Figure(figsize=(10, 4), layout="constrained")
     left, right = figure.subplots(1, 2)
     edges = [0, 1, 2, 4, 8, 16, 32, 64, 128, LENGTH]  # positions whose losses are taken together
-    for seed in range(args.seeds):
+    for seed in args.seeds:
         for kind, colour in (("grouped_query", "tab:blue"), ("recurrent", "tab:orange")):
-            label = None if seed else kind
+            label = kind if seed == args.seeds[0] else None
             print(f"seed {seed}, documentation")
             losses = trained_losses(kind, documentation, args.seconds, seed)
             means = [losses[a:b].mean().item() for a, b in zip(edges, edges[1:])]

@@ -103,16 +103,16 @@ def draw(curves, period, model, heads, path):
 def main():
     parser = flags.Parser("Repeat random segments: see that two layers can go on with them, and one can't.")
     parser.add_argument("--seconds", type=float, default=10.0, help="of training for each model")
-    parser.add_argument("--seeds", type=int, default=3, help="how many models of each kind, seeds 0, 1, ...")
+    parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2], metavar="N", help="of models of each kind")
     parser.add_argument("-o", "--output", default=str(flags.CHECKPOINTS / "02_induction.png"), help="where to draw")
     args = parser.parse()
-    if not args.seconds > 0 or args.seeds < 1:
-        raise flags.UserError("seconds and seeds must be more than 0")
+    if not args.seconds > 0:
+        raise flags.UserError("seconds must be more than 0")
 
     test, known, periods = repeated(512, torch.Generator().manual_seed(10_000))
     middle, _, _ = repeated(512, torch.Generator().manual_seed(10_001), LENGTH, 16, 16)
     curves = {1: [], 2: []}
-    for seed in range(args.seeds):
+    for seed in args.seeds:
         for layer_count in (1, 2):
             model, steps = trained(layer_count, seed, args.seconds)
             with torch.no_grad():

@@ -1,7 +1,7 @@
 """What each part that came after GPT-2 buys: the same model with one more of them at a time, on the same batches.
 
     python 03_gpt/variants.py
-    python 03_gpt/variants.py --only swiglu --only experts --seeds 3
+    python 03_gpt/variants.py --only swiglu --only experts --seeds 1337 1338 1339
 
 All have about the same number of parameters at work for each token; losses are drawn against steps and against time.
 """
@@ -77,11 +77,8 @@ def main():
     parser.add_argument("-o", "--output", default=str(flags.CHECKPOINTS / "03_variants.png"), help="where to draw")
     parser.add_argument("--only", metavar="NAME_PART", action="append", default=[],
                         help="train only the variants that have this in their name; may be given several times")
-    parser.add_argument("--seed", type=int, default=1337, help="the same seed gives the same numbers")
-    parser.add_argument("--seeds", type=int, metavar="N", default=1, help="train each with N seeds, from --seed on")
+    parser.add_argument("--seeds", nargs="+", type=int, default=[1337], metavar="N", help="one run of each with each")
     args = parser.parse()
-    if args.seeds < 1:
-        raise flags.UserError(f"seeds {args.seeds} must be at least 1")
     parts = [part.lower() for part in args.only or [""]]
     runs = {name: [] for name in VARIANTS if any(part in name.lower() for part in parts)}
     if not runs:
@@ -89,7 +86,7 @@ def main():
     flags.check_numbers(args)
     tokenizer, train_tokens, val_tokens = open_data(args)
 
-    for seed in range(args.seed, args.seed + args.seeds):
+    for seed in args.seeds:
         for name in runs:  # in turn, so that what else the machine does slows all of them
             torch.manual_seed(seed)
             model = GPT(GPTConfig(tokenizer.vocab_size, args.embedding_size, args.block_size, args.head_count,
@@ -107,9 +104,10 @@ def main():
     left, right = figure.subplots(1, 2, sharey=True)
     for name, of_seeds in runs.items():
         steps, seconds, losses = np.mean(of_seeds, axis=0).T
-        if args.seeds > 1:
+        if len(args.seeds) > 1:
             each = " ".join(f"{rows[-1][2]:.3f}" for rows in of_seeds)
-            print(f"{name}, {args.seeds} seeds: {seconds[-1]:.0f} s, validation losses {each}, mean {losses[-1]:.3f}")
+            print(f"{name}, {len(args.seeds)} seeds: {seconds[-1]:.0f} s, validation losses {each},"
+                  f" mean {losses[-1]:.3f}")
         left.plot(steps[1:], losses[1:], label=name)
         right.plot(seconds[1:], losses[1:])
     left.set(xlabel="steps", ylabel="validation loss (nats per token)")

@@ -1,6 +1,6 @@
 """Questions about Python's own documentation, with answers, preferences and a judge: no download, no labels.
 
-    python 04_training/docs_task.py --examples 5
+    python 04_training/docs_task.py --show 5
 
 A docstring opens with a sentence that sums it up: that is the answer. How it is asked for follows from a hash of the
 name, from what a model must guess to what it must only look up: `asked` gives the name alone, `which` the answer and
@@ -192,7 +192,7 @@ def win_rate(rewards_a, rewards_b):
 
 def main():
     parser = Parser("Show the questions about Python's documentation, and how trivial answers fare.")
-    parser.add_argument("--examples", type=int, default=2, help="how many of each kind, of the test split")
+    parser.add_argument("--show", type=int, default=2, help="how many of each kind, of the test split")
     args = parser.parse()
     for split in SPLITS:
         kinds = Counter(pair.kind for pair in pairs(split))
@@ -201,7 +201,7 @@ def main():
         of_kind = [pair for pair in pairs("test") if pair.kind == kind]
         rewards = [reward(pair, first_sentence(pair)) for pair in of_kind]
         print(f"---- {kind}: the first sentence has a reward of {sum(rewards) / max(len(rewards), 1):.3f}")
-        for pair in of_kind[: max(args.examples, 0)]:
+        for pair in of_kind[: max(args.show, 0)]:
             print(f"{pair.question}\n  -> {pair.answer}\n")
 
 

@@ -1,7 +1,7 @@
 """How good a model's answers about Python's documentation are, beside those of other models.
 
     python 04_training/judge.py checkpoints/04_training.pt checkpoints/04_sft.pt checkpoints/04_dpo.pt
-    python 04_training/judge.py smollm2 smollm2_lora.pt --most 100
+    python 04_training/judge.py smollm2 smollm2_lora.pt --limit 100
 
 The questions are those of packages that training has not seen. Loss is of the right answers' tokens; the rest is of
 the answers that the model itself gives, always with the likeliest token: the share that is exactly right, the reward
@@ -83,13 +83,13 @@ def main():
     parser = flags.Parser("Judge answers about Python's documentation.")
     parser.add_argument("models", nargs="+", help="checkpoints, or folders, files or names of real weights")
     parser.add_argument("--split", choices=docs_task.SPLITS, default="test", help="the packages that are asked about")
-    parser.add_argument("--most", type=int, metavar="QUESTIONS", help="for a quick look (default: all)")
+    parser.add_argument("--limit", type=int, metavar="N", help="of how many questions, for a quick look (default: all)")
     parser.add_argument("--show", type=int, metavar="N", default=0, help="answers of each model to print")
     flags.machine_flags(parser, seed=False)
     args = parser.parse()
-    if args.most is not None and args.most < 1:
-        raise UserError(f"most {args.most} must be at least 1")
-    pairs = sorted(docs_task.pairs(args.split), key=lambda pair: sha256(pair.name.encode()).digest())[: args.most]
+    if args.limit is not None and args.limit < 1:
+        raise UserError(f"limit {args.limit} must be at least 1")
+    pairs = sorted(docs_task.pairs(args.split), key=lambda pair: sha256(pair.name.encode()).digest())[: args.limit]
     numbers, before, given = trivial(pairs)
     said_by: dict = {"first sentence": given}
     lines = [row("first sentence", numbers)]

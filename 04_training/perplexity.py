@@ -1,7 +1,7 @@
 """How well a model predicts a text that it was not trained on: loss, perplexity and bits per byte.
 
     python 04_training/perplexity.py -l checkpoints/03_gpt.pt -d pydocs --ngram 5
-    python 04_training/perplexity.py -l smollm2 --text wikitext-2/valid.txt --most 5000
+    python 04_training/perplexity.py -l smollm2 --text wikitext-2/valid.txt --limit 5000
 
 Loss and perplexity are per token, and so compare only models with the same tokens. Bits per byte compare any two
 models on the same text. What a validation split is depends on the tokenizer a little, because it is the last tenth
@@ -91,13 +91,13 @@ def main():
     parser.add_argument("--stride", type=int, metavar="TOKENS",
                         help="from one window to the next; fewer give more context and take longer (default: half a"
                              " window)")
-    parser.add_argument("--most", type=int, metavar="TOKENS", help="to score, for a quick look (default: all)")
+    parser.add_argument("--limit", type=int, metavar="TOKENS", help="to score, for a quick look (default: all)")
     parser.add_argument("--ngram", type=int, metavar="ORDER",
                         help="score n-gram models up to that order too, trained on -d's training split")
     flags.machine_flags(parser, seed=False)
     args = parser.parse()
-    if args.most is not None and args.most < 1:
-        raise UserError(f"most {args.most} must be at least 1")
+    if args.limit is not None and args.limit < 1:
+        raise UserError(f"limit {args.limit} must be at least 1")
     if args.load_model == str(DEFAULT_CHECKPOINT):
         ensure_model()
     model, dtype, tokenizer = load_model(args)
@@ -107,7 +107,7 @@ def main():
     if args.text is not None:
         *parts, _ = open_tokens(ensure_tokens(args.text, tokenizer))
         tokens, name = np.concatenate(parts), args.text
-    tokens = tokens[: args.most + 1] if args.most else tokens
+    tokens = tokens[: args.limit + 1] if args.limit else tokens
     check(tokens, 1 if args.ngram is None else args.ngram, name)
     window = min(model.config.block_size, WINDOW) if args.window is None else args.window
     stride = window // 2 if args.stride is None else args.stride

@@ -134,7 +134,7 @@ def train_command(args, count=1):
     kept = ("data", "batch_size", "learning_rate", "steps", "dropout", "seed", *CHOICES)
     run = {name: getattr(args, name) for name in kept} | {"text": fingerprint(train_tokens, val_tokens)}
     forward = share_gradients(compiled(trained) if args.compile else trained)
-    logs += [sample] if args.samples else []
+    logs += [sample] * args.samples
     history = train_and_keep(
         "gpt", model, tokenizer, optimizer, batch, schedule, validate, run,
         f"{args.data}, {model.parameter_count():,} parameters", loaded, load, save, dtype, forward,

@@ -84,7 +84,8 @@ def training_arguments(description):
     group.add_argument("--recompute", action="store_true", help="compute activations of blocks twice, and keep none")
     group.add_argument("--compile", action="store_true", help="let torch.compile make the model's code faster")
     group = parser.add_argument_group("what is seen, and when it ends")
-    group.add_argument("--samples", action="store_true", help="let the model write a line at each validation")
+    group.add_argument("--samples", type=int, metavar="N", default=0,
+                       help="lines that the model writes at each validation")
     group.add_argument("--tensorboard", metavar="FOLDER", help="log there, too; needs the package tensorboard")
     group.add_argument("--patience", type=int, metavar="N", help="stop after N validations without a better one")
     return parser

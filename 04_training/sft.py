@@ -3,7 +3,7 @@
     python 04_training/sft.py
     python 04_training/sft.py -l smollm2 --lora
     python 04_training/sft.py -d my_conversations.jsonl
-    python 04_training/sft.py --show                       # one example, token by token, and what of it counts
+    python 04_training/sft.py --show 1                     # one example, token by token, and what of it counts
 
 The loss is pretraining's, L = - mean log P(x_k | x_1 ... x_k-1), but over the tokens of answers alone, the one that
 ends an answer among them: a model that never learns it never stops.
@@ -36,7 +36,8 @@ DEFAULT_CHECKPOINT = flags.CHECKPOINTS / "04_sft.pt"
 def arguments():
     parser = flags.Parser("Teach a model to answer, by examples.")
     fine_tuning_flags(parser, "sft", "docs", NUMBERS, REAL_NUMBERS, "what 04_training/train.py made")
-    parser.add_argument("--show", action="store_true", help="one example, token by token, instead of training")
+    parser.add_argument("--show", type=int, metavar="N", default=0,
+                        help="examples to print token by token, instead of training")
     return parser
 
 
@@ -104,7 +105,8 @@ def main():
     args = arguments().parse()
     if args.show:
         _, tokenizer, _ = open_model(args.load_model or ensure_model())
-        show(tokenizer, conversations(args.data, "train")[0])
+        for messages in conversations(args.data, "train")[: args.show]:
+            show(tokenizer, messages)
     elif train_command(args) is None:
         sys.exit(130)
 

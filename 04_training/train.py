@@ -1,7 +1,7 @@
 """Pretrain a model in earnest: other optimizers and schedules, mixtures of texts, several processes, and a full log.
 
     python 04_training/train.py
-    python 04_training/train.py --recipe tinystories --samples
+    python 04_training/train.py --recipe tinystories --samples 1
     python 04_training/train.py -l checkpoints/04_training.pt            # goes on, whatever ended the run
     torchrun --nproc_per_node 2 04_training/train.py --optimizer adamw
 """

@@ -1,6 +1,6 @@
 """Questions about Python's documentation whose answer is a piece of a text to read: no download, no labels.
 
-    python 05_bert_mlm/docs_questions.py --examples 3
+    python 05_bert_mlm/docs_questions.py --show 3
 
 A text has several lines, each a name and what is written about it. `find` asks what a name does, `which` what some
 words are about; the others ask for a part of a sentence that begins or ends with words that say which part it is, such
@@ -233,7 +233,7 @@ def table(asked, answers):
 
 def main():
     parser = Parser("Show questions about Python's documentation, and how trivial answers fare.")
-    parser.add_argument("--examples", type=int, default=2, help="how many of each kind, of the test split")
+    parser.add_argument("--show", type=int, default=2, help="how many of each kind, of the test split")
     args = parser.parse()
     for split in SPLITS:
         kinds = Counter(each.kind for each in questions(split))
@@ -242,7 +242,7 @@ def main():
     print(*table(asked, {who: [answer(each) for each in asked] for who, answer in BASELINES.items()}), sep="\n")
     for kind in KINDS:
         print(f"---- {kind}")
-        for each in [each for each in asked if each.kind == kind][: max(args.examples, 0)]:
+        for each in [each for each in asked if each.kind == kind][: max(args.show, 0)]:
             print(f"{each.context}\n{each.question}\n  -> {each.answer}\n")
 
 

@@ -55,13 +55,13 @@ def main():
     parser.add_argument("-p", "--prompt", help="the same (default: The [MASK] returns a new list.)")
     parser.add_argument("-l", "--load_model", metavar="PATH", help="checkpoint; folder, minilm, bert-base-uncased or"
                         " owner/name of real weights (default: checkpoints/05_bert_mlm.pt)")
-    parser.add_argument("--most", type=int, default=5, help="how many to show")
+    parser.add_argument("--show", type=int, default=5, help="how many to show")
     parser.add_argument("--score", action="store_true", help="how likely each token is where it alone is hidden")
     parser.add_argument("--similar", nargs="+", metavar="SENTENCE", help="rank these, or the lines of a file")
     flags.machine_flags(parser, seed=False)
     args = parser.parse()
-    if args.most < 1:
-        raise UserError(f"most {args.most} must be at least 1")
+    if args.show < 1:
+        raise UserError(f"show {args.show} must be at least 1")
     if args.score and args.similar:
         raise UserError("--score and --similar are different questions: ask one")
     args.load_model = args.load_model or str(ensure_model())
@@ -74,11 +74,11 @@ def main():
                         f" 05_bert_mlm/train.py -l {args.load_model}")
     marks = Marks.of(tokenizer)
     if args.similar:
-        show_similar(texts[0], args.similar, model, dtype, tokenizer, marks, args.most)
+        show_similar(texts[0], args.similar, model, dtype, tokenizer, marks, args.show)
     elif args.score:
         show_scores(texts, model, dtype, tokenizer, marks)
     else:
-        show_blanks(texts[0], model, dtype, tokenizer, marks, args.most)
+        show_blanks(texts[0], model, dtype, tokenizer, marks, args.show)
 
 
 if __name__ == "__main__":

@@ -120,11 +120,11 @@ def cells(names, seeds, seconds):
         return (dict(zip(KEY, (name, network, optimizer, seed, count, budget))) for network in NETWORKS
                 if network_of(name, network, optimizer, count))
 
-    for seed in range(seeds):
+    for seed in seeds:
         for name in names:
             for optimizer in OPTIMIZERS:
                 yield from of(name, optimizer, seed, PARAMETERS.get(name, 210))
-    for seed in range(min(seeds, SIZED_SEEDS)):
+    for seed in seeds[:SIZED_SEEDS]:
         for name in (name for name in names if name in SIZED):
             for count in SIZES:
                 yield from of(name, "lm", seed, count)
@@ -269,13 +269,14 @@ def main():
     parser = flags.Parser("Compare KANs and MLPs of equal parameters: three optimizers, fourteen functions.")
     parser.add_argument("-d", "--data", nargs="+", metavar="NAME", choices=TARGETS, default=list(TARGETS),
                         help="functions (default: all)")
-    parser.add_argument("--seeds", type=int, default=5, help="fits of each network with each optimizer")
+    parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2, 3, 4], metavar="N",
+                        help="a fit of each network with each optimizer and each of them")
     parser.add_argument("--seconds", type=float, default=2.0, help="of the processor, for each fit; 'hundred' has more")
     parser.add_argument("-o", "--output", metavar="FOLDER", default=str(FIGURES), help="where the results are")
     parser.add_argument("--tune", action="store_true", help="show what the choices in this file were made by")
     args = parser.parse()
-    if args.seeds < 1 or not 0 < args.seconds < math.inf:
-        raise UserError(f"seeds {args.seeds} must be at least 1, and seconds {args.seconds} more than 0")
+    if not 0 < args.seconds < math.inf:
+        raise UserError(f"seconds {args.seconds} must be more than 0")
     torch.set_num_threads(1)
     if args.tune:
         return tune(args.seconds)

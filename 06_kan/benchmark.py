@@ -109,7 +109,7 @@ def rows_and_notes(times):
 
 def main():
     parser = flags.Parser("Measure a training step of our KAN beside an MLP's and other KANs'.")
-    parser.add_argument("--no_save", action="store_true", help="only print: leave figures and README as they are")
+    parser.add_argument("--print_only", action="store_true", help="leave figures and README as they are")
     rounds = measure.rounds(parser, default=15)
     torch.set_num_threads(1)
     torch._dynamo.config.recompile_limit = 100  # one function for all sides; beyond the usual 8 it would stay plain
@@ -135,7 +135,7 @@ def main():
     rows, notes = rows_and_notes(times)
     results = {"machine": measure.machine("torch"), "rounds": rounds, "rows": rows, "notes": notes}
     print(*measure.table(results), sep="\n")
-    if not parser.parse_args().no_save:
+    if not parser.parse_args().print_only:
         measure.write(results, HERE)
 
 

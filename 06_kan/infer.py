@@ -55,8 +55,8 @@ def main():
     parser.add_argument("numbers", nargs="*", type=float, help="x1 ... xn of one or more points (default: the middle"
                         " of the ranges, and two points beside it)")
     parser.add_argument("-l", "--load_model", metavar="PATH", help="checkpoint (default: checkpoints/06_kan.pt)")
-    parser.add_argument("--plot", action="store_true", help="draw the KAN with the curve of every edge")
-    parser.add_argument("-o", "--output", metavar="PATH", default="kan.png", help="where to draw")
+    parser.add_argument("--plot", nargs="?", const="kan.png", metavar="FILE",
+                        help="draw the KAN with the curve of every edge (default: kan.png)")
     parser.add_argument("--formula", action="store_true", help="a known function for each edge, and the whole as text")
     parser.add_argument("--digits", type=int, metavar="N", default=4, help="that the formula's numbers have")
     parser.add_argument("--prune", type=float, metavar="SHARE", default=0.0,
@@ -86,8 +86,8 @@ def main():
     if args.formula:
         show_formula(model, x, scale, args.digits)
     if args.plot:
-        save_figure(draw(model, x), args.output)
-        print(f"the KAN, drawn: {shown(args.output)}")
+        save_figure(draw(model, x), args.plot)
+        print(f"the KAN, drawn: {shown(args.plot)}")
 
 
 if __name__ == "__main__":

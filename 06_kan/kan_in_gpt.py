@@ -32,7 +32,7 @@ def arguments():
     parser = flags.Parser("Train chapter 3's GPT with its own feed-forward layers and with KANs in their place.")
     flags.text_flags(parser)
     flags.number_flags(parser, NUMBERS)
-    parser.add_argument("--grid", type=int, default=5, help="cells of each curve")
+    parser.add_argument("--grid_size", type=int, default=5, help="cells of each curve")
     parser.add_argument("--seeds", nargs="+", type=int, default=[1337, 1338, 1339], metavar="N", help="one run each")
     return parser
 
@@ -59,7 +59,7 @@ def run(kind, args, seed, vocab_size, train_tokens, val_tokens):
     batch = trainer.random_batches(train_tokens, args.batch_size, args.block_size, seed)
     model = GPT(GPTConfig(vocab_size, *sizes, args.dropout))
     if kind == "KAN":
-        model = with_kans(model, batch, args.grid)
+        model = with_kans(model, batch, args.grid_size)
 
     def validate(most: int | None = 20_000):
         return trainer.evaluate(model, val_tokens, args.batch_size, args.block_size, most=most)
@@ -79,8 +79,8 @@ def run(kind, args, seed, vocab_size, train_tokens, val_tokens):
 def main():
     args = arguments().parse()
     flags.check_numbers(args)
-    if args.grid < 1:
-        raise UserError(f"grid {args.grid} must be at least 1")
+    if args.grid_size < 1:
+        raise UserError(f"grid_size {args.grid_size} must be at least 1")
     torch.set_num_threads(1)
     tokenizer, train_tokens, val_tokens = open_data(args, None, "")
     if len(train_tokens) <= args.block_size:

@@ -83,20 +83,20 @@ def main():
     parser = flags.Parser("The error of a KAN against the size of its grid.")
     parser.add_argument("--grid", nargs="+", type=int, metavar="G", default=[5, 10, 20, 50, 100, 200],
                         help="cells, from few to many")
-    parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2], metavar="N", help="of points and fits")
     parser.add_argument("--points", type=int, default=8000, help="to learn from, and 20,000 for the test")
     parser.add_argument("-o", "--output", metavar="PATH", help="where to draw",
                         default=str(Path(__file__).resolve().parent / "figures/scaling_law.png"))
     args = parser.parse()
     if sorted(set(args.grid)) != args.grid or args.grid[0] < 1 or sum(grid >= 10 for grid in args.grid) < 2:
         raise UserError("grid must rise from 1 or more, and have two sizes from 10 on, for the slope")
-    if args.seeds < 1 or args.points < 10:
-        raise UserError(f"seeds {args.seeds} must be at least 1, and points {args.points} at least 10")
+    if args.points < 10:
+        raise UserError(f"points {args.points} must be at least 10")
     torch.set_num_threads(1)
     counts = [3 * (grid + 4) for grid in args.grid]
     widths = [equal_mlp(count, 2) for count in counts]
     of_kan, of_mlp = [], []
-    for seed in range(args.seeds):
+    for seed in args.seeds:
         x, y = sample(NAME, args.points, seed, edges=True)
         test = sample(NAME, 20000, seed + 2**20)
         errors, starts = kan_errors(x, y, test, args.grid, seed)
@@ -108,7 +108,7 @@ def main():
     for i, (grid, count) in enumerate(zip(args.grid, counts)):
         print(f"| {grid} | {count} | {median(each[i] for each in of_kan):.2e} | {'-'.join(map(str, widths[i]))} |"
               f" {median(each[i] for each in of_mlp):.2e} |")
-    print(f"\nmedians of {args.seeds} seeds; slope of the KAN's medians from 10 cells on:"
+    print(f"\nmedians of {len(args.seeds)} seeds; slope of the KAN's medians from 10 cells on:"
           f" {slope(args.grid, [median(each) for each in zip(*of_kan)]):.2f}")
     draw(args.grid, of_kan, of_mlp, Path(args.output))
     print(f"figure: {shown(args.output)}")

@@ -1,6 +1,6 @@
 """Turn a set of problems into questions, steps and answers: what is wrong is left out, counted and shown.
 
-    python 07_cot/annotate.py -d knights --count 2000 -o knights.jsonl    # a family, checked by its own judge
+    python 07_cot/annotate.py -d knights --problems 2000 -o knights.jsonl    # a family, checked by its own judge
     python 07_cot/annotate.py -d gsm8k -o gsm8k.jsonl                     # GSM8K's rationales, each note computed again
     python 07_cot/annotate.py -d gsm8k/test.jsonl -o gsm8k_test.jsonl     # its own test problems stay apart
     python 07_cot/annotate.py -d mine.jsonl -o chains.jsonl               # one's own; with --family ... judged by that
@@ -201,7 +201,7 @@ def source_of(args):
     """What -d names: (its name, [(where, record or Problem)], its family or None). Raises UserError."""
     name = args.data
     if name in FAMILIES:
-        counts = {split: max(1, args.count * part // sum(SPLITS.values())) for split, part in SPLITS.items()}
+        counts = {split: max(1, args.problems * part // sum(SPLITS.values())) for split, part in SPLITS.items()}
         found = [each for split in SPLITS for each in draw(name, split, counts[split], args.seed, args.difficulty)]
         return name, [(f"problem {i}", each) for i, each in enumerate(found, 1)], FAMILIES[name]
     path = Path(name)
@@ -251,12 +251,12 @@ def main():
                         help=f"a family of problems ({', '.join(FAMILIES)}), gsm8k, gsm8k/test.jsonl, or a JSONL file")
     parser.add_argument("-o", "--output", required=True, metavar="PATH", help="JSONL file to write")
     parser.add_argument("--family", help="judge each step of a JSONL file's chains as one of that family")
-    parser.add_argument("--count", type=int, default=1000, help="of a family: how many problems, in all splits")
+    parser.add_argument("--problems", type=int, default=1000, help="of a family: how many problems, in all splits")
     parser.add_argument("--difficulty", type=int, help="of a family: operations, digits, lines or people")
     parser.add_argument("--seed", type=int, default=1337, help="of a family: the same seed gives the same problems")
     args = parser.parse()
-    if args.count < 1:
-        raise UserError(f"count {args.count} must be at least 1")
+    if args.problems < 1:
+        raise UserError(f"problems {args.problems} must be at least 1")
     name, listed, family = source_of(args)
     kept, rejected = annotated(listed, family)
     print(*report(name, listed, kept, rejected, family), sep="\n")

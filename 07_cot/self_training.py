@@ -180,8 +180,8 @@ def self_training_arguments(description, name, numbers, choices):
                        help="an unfinished run of this script to go on with where it stopped")
     group.add_argument("-s", "--save_model", metavar="PATH", default="default",
                        help=f"'default' is beside the reasoner, with _{name}; 'no_save' keeps nothing")
-    group.add_argument("--record", metavar="PATH", help="add a JSON line with the results to this file")
-    group.add_argument("--held_out", choices=["test", "validation"], default="test",
+    group.add_argument("--results", metavar="PATH", help="file to which what came of it is added, a JSON line")
+    group.add_argument("--split", choices=["test", "validation"], default="test",
                        help="which problems are solved before and after: to choose settings, take validation")
     flags.machine_flags(parser)
     flags.number_flags(parser, numbers)
@@ -231,7 +231,7 @@ def train_student(args, name, choices, teach):
     load, save = flags.checkpoint_paths(args, student.path.with_stem(f"{student.path.stem}_{name}"))
     if loaded and name not in loaded:
         raise UserError(f"{load} is no run of {name}.py: give it as --reasoner to begin with its weights")
-    held_out = student.problems(args.held_out, TEST, SEED)
+    held_out = student.problems(args.split, TEST, SEED)
     (before, _), perplexity = student.share_right(held_out), student.perplexity(held_out)
     if loaded:
         student.model.load_state_dict(loaded["model"])
@@ -260,16 +260,16 @@ def train_student(args, name, choices, teach):
     student.model.load_state_dict(watch.state["best"])
     last = watch.points[-1]
     after, _ = student.share_right(held_out)
-    record = {"what": name, "held_out": args.held_out, **run, "before": before, "after": after,
+    record = {"what": name, "held_out": args.split, **run, "before": before, "after": after,
               "perplexity_before": perplexity, "perplexity_after": student.perplexity(held_out),
               "seconds": last["seconds"], "cpu_seconds": last["cpu_seconds"], "ended_early": ended_early,
               "points": watch.points, **teacher.told()}
-    print(f"greedy, {len(held_out)} {args.held_out} problems: {before:.1%} before, {after:.1%} after;"
+    print(f"greedy, {len(held_out)} {args.split} problems: {before:.1%} before, {after:.1%} after;"
           f" {last['seconds']:.0f} s of training, {last['cpu_seconds']:.0f} s of the processor")
     print(f"perplexity of right chains, a character: {perplexity:.4f} before,"
           f" {record['perplexity_after']:.4f} after")
-    if args.record:
-        add_line(args.record, record)
+    if args.results:
+        add_line(args.results, record)
     if save:
         progress = {"step": last["step"], "finished": True, "seconds": last["seconds"]}
         checkpoint.save(save, "gpt", model=student.model.state_dict(), config=asdict(student.model.config),

@@ -1,7 +1,7 @@
 """GRPO, its variants and STaR beside each other: from the same reasoner, each for about the same time.
 
     python 07_cot/self_training_table.py                        # all runs; those that are recorded are not repeated
-    python 07_cot/self_training_table.py --seeds 1337 --runs grpo star
+    python 07_cot/self_training_table.py --seeds 1337 --methods grpo star
 """
 
 import json
@@ -33,7 +33,7 @@ def record_of(run, seed, args):
         if (record["what"] if record["what"] == "star" else record["variant"], record["seed"]) == (run, seed):
             return record
     saved = path.with_name(f"{path.stem}_{run}_{seed}.pt")
-    words = ["-l", saved, "-s", saved, "--record", path, "--seed", seed]  # goes on where it was stopped
+    words = ["-l", saved, "-s", saved, "--results", path, "--seed", seed]  # goes on where it was stopped
     script = star if run == "star" else grpo
     words += [] if run == "star" else ["--variant", run]
     words += [*args.numbers] if args.numbers else []
@@ -79,7 +79,7 @@ def draw_figure(found, path):
 
 def arguments():
     parser = flags.Parser("Compare ways to learn from one's own chains.")
-    parser.add_argument("--runs", nargs="+", choices=[*VARIANTS, "star"], default=["grpo", "star", *ONE_SEED],
+    parser.add_argument("--methods", nargs="+", choices=[*VARIANTS, "star"], default=["grpo", "star", *ONE_SEED],
                         help="grpo and star with each seed, the others with the first")
     parser.add_argument("--seeds", type=int, nargs="+", default=SEEDS, help="of drawing and training")
     parser.add_argument("--numbers", nargs=3, metavar=("BATCH_SIZE", "LEARNING_RATE", "STEPS"),
@@ -95,7 +95,7 @@ def main():
     if len(set(args.seeds)) < len(args.seeds):
         raise UserError("--seeds has the same one twice: name each once")
     found = {}
-    for run in args.runs:
+    for run in args.methods:
         for seed in args.seeds if run in ("grpo", "star") else args.seeds[:1]:
             found.setdefault(run, []).append(record_of(run, seed, args))
     results = {"machine": measure.machine("torch"), "records": sum(found.values(), [])}

@@ -46,14 +46,14 @@ def main():
     parser = flags.Parser("Show problems: the question, the chain, the answer.")
     parser.add_argument("family", nargs="?", help=f"one of {', '.join(FAMILIES)} (default: all)")
     parser.add_argument("--difficulty", type=int, help="operations, digits, lines or people (default: its own)")
-    parser.add_argument("--count", type=int, default=3, help="how many of each")
+    parser.add_argument("--show", type=int, metavar="N", default=3, help="how many of each")
     parser.add_argument("--split", choices=["train", "validation", "test"], default="train", help="from which part")
     parser.add_argument("--seed", type=int, default=1337, help="the same seed gives the same problems")
     args = parser.parse()
     for name in [args.family] if args.family else FAMILIES:
         family = find(name)
         print(f"{name}: {family.__doc__.splitlines()[0]}")
-        for problem in draw(name, args.split, args.count, args.seed, args.difficulty):
+        for problem in draw(name, args.split, args.show, args.seed, args.difficulty):
             print(f"    {problem.question} {problem.chain}".replace("\n", "\\n"))
 
 

@@ -78,9 +78,9 @@ def measured(data, seed, args):
     model, _, tokenizer = reasoner
     verifiers = {kind: load_verifier(path, args)[0] for kind, path in zip(KINDS, ensure_verifiers(data, KINDS, seed))}
     family = find(data)
-    problems = draw(data, args.split, args.problems, seed, run["difficulty"])
-    if len(problems) < args.problems:
-        raise UserError(f"{data} has only {len(problems)} problems for {args.split}: give fewer --problems")
+    problems = draw(data, args.split, args.limit, seed, run["difficulty"])
+    if len(problems) < args.limit:
+        raise UserError(f"{data} has only {len(problems)} problems for {args.split}: give a lower --limit")
     questions = [each.question for each in problems]
 
     def drawn(problems, samples):
@@ -114,7 +114,7 @@ def measured(data, seed, args):
 
 def settings_of(data, seed, args):
     """All that a record depends on."""
-    return {"data": data, "seed": seed, "split": args.split, "problems": args.problems, "samples": args.samples,
+    return {"data": data, "seed": seed, "split": args.split, "problems": args.limit, "samples": args.samples,
             "temperature": args.temperature, "reasoner": EARLY[data], "verifier": {**NUMBERS, **CHOICES}}
 
 
@@ -191,7 +191,7 @@ def arguments():
     parser = flags.Parser("Compare ways to choose an answer among samples.")
     parser.add_argument("-d", "--data", nargs="+", choices=EARLY, default=["arithmetic"], help="families")
     parser.add_argument("--seeds", type=int, nargs="+", default=[1337, 1338, 1339], help="of all training and drawing")
-    parser.add_argument("--problems", type=int, default=400, help="for each seed")
+    parser.add_argument("--limit", type=int, default=400, help="problems for each seed")
     parser.add_argument("--samples", type=int, default=32, help="of each problem: a power of 2")
     parser.add_argument("--temperature", type=float, default=CHOICES["temperature"], help="at which they are drawn")
     parser.add_argument("--split", choices=["test", "validation"], default="test", help="from which part")
@@ -205,8 +205,8 @@ def arguments():
 
 def main():
     args = arguments().parse()
-    if args.problems < 1 or args.samples < 1 or args.samples & (args.samples - 1):
-        raise UserError(f"problems {args.problems} must be at least 1, and samples {args.samples} a power of 2")
+    if args.limit < 1 or args.samples < 1 or args.samples & (args.samples - 1):
+        raise UserError(f"limit {args.limit} must be at least 1, and samples {args.samples} a power of 2")
     if args.temperature <= 0:
         raise UserError(f"temperature {args.temperature} must be more than 0: else all samples are one")
     found = records(args)

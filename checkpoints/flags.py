@@ -1,4 +1,20 @@
-"""The flags of the original lm_model.py, the same in every chapter, and how a script fails: in one line."""
+"""The flags of the original lm_model.py, the same in every chapter, and how a script fails: in one line.
+
+A flag means the same in every script that has it; -h says what of. Beside those that are defined here:
+
+    --seeds N [N ...]   the seeds themselves, one run with each, where --seed would be one
+    --problems N        how many problems are made, or learned from
+    --limit N           how many problems, questions or tokens of a test are taken
+    --split PART        which part of the data is taken
+    --samples N         how many texts, chains or lines are drawn of each
+    --runs M            how often all of it is done
+    --show N            how many of many are printed
+    --plot [FILE]       draw what was found
+    --results PATH      file (or folder of files) of what was measured: it is read, and added to
+    -o, --output PATH   what a script makes: a figure, a tokenizer, problems
+    --grid G [G ...]    sizes of a KAN's grid, one after the other
+    --seconds S         of training, for each that is trained
+"""
 
 import argparse
 import math
@@ -57,8 +73,9 @@ class Parser(argparse.ArgumentParser):
         args.typed = {name: getattr(args, name) for name in self.checkpointed if getattr(args, name) is not None}
         for name, default in self.checkpointed.items():
             setattr(args, name, args.typed.get(name, default))
-        if not 0 <= getattr(args, "seed", 0) < 2**63:
-            self.error(f"seed {args.seed} must be 0 or more, and less than 2^63")
+        for seed in [getattr(args, "seed", 0), *getattr(args, "seeds", [])]:
+            if not 0 <= seed < 2**63:
+                self.error(f"seed {seed} must be 0 or more, and less than 2^63")
         return args
 
 

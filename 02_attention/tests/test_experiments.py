@@ -146,7 +146,7 @@ def test_the_scale_decides_how_many_keys_are_seen():
 
 
 def test_scripts(tmp_path):
-    for name, more in (("induction", ("--seeds", 1)), ("translation", ("forty-two",)), ("context", ())):
+    for name, more in (("induction", ("--seeds", 0)), ("translation", ("forty-two",)), ("context", ())):
         out = succeed(f"02_attention/{name}.py", "--seconds", 0.5, *more, "-o", tmp_path / f"{name}.png")
         assert (tmp_path / f"{name}.png").read_bytes()[:4] == b"\x89PNG"
         assert {"induction": "are right", "translation": "forty two -> ", "context": "recurrent"}[name] in out

@@ -57,9 +57,8 @@ def test_a_block_without_residual_connections_forgets_what_came_in():
 def test_scripts(text, tmp_path):
     out = succeed("03_gpt/variants.py", "-t", "char", "-d", text, "-o", tmp_path / "v.png", 64, 4, 16, 3e-3, 6, 2, 1)
     assert all(f"{name}: " in out for name in VARIANTS) and "the experts got" in out
-    words = ("--only", "ROPE", "--only", "expert", "--seeds", 2, "--seed", 5, "-t", "char", "-d", text, "-o",
-             tmp_path / "some.png", 64, 4, 16, 3e-3, 6, 2, 1)
-    out = succeed("03_gpt/variants.py", *words)
+    words = (64, 4, 16, 3e-3, 6, 2, 1, "-t", "char", "-d", text, "-o", tmp_path / "some.png", "--only", "ROPE")
+    out = succeed("03_gpt/variants.py", *words, "--only", "expert", "--seeds", 5, 6)
     for name in VARIANTS:
         each = re.findall(rf"^{re.escape(name)}: .* validation loss (\d\.\d{{3}})$", out, re.MULTILINE)
         told = re.findall(rf"^{re.escape(name)}, 2 seeds: .* losses (\S+) (\S+), mean (\S+)$", out, re.MULTILINE)
@@ -68,10 +67,10 @@ def test_scripts(text, tmp_path):
             assert abs(float(told[0][2]) - (float(each[0]) + float(each[1])) / 2) < 0.0011
         else:
             assert not each and not told
-    alone = succeed("03_gpt/variants.py", *words[:2], "--seed", 6, *words[8:])
+    alone = succeed("03_gpt/variants.py", *words, "--seeds", 6)
     assert re.search(r"RoPE: .*loss (\S+)", alone)[1] == re.findall(r"RoPE: .*loss (\S+)", out)[1], "seed 6 is seed 6"
     assert "no variant has Mamba in its name: GPT-2" in refuse("03_gpt/variants.py", "--only", "Mamba")
-    assert "seeds 0 must be at least 1" in refuse("03_gpt/variants.py", "--seeds", 0)
+    assert "seed -1 must be 0 or more" in refuse("03_gpt/variants.py", "--seeds", 0, -1)
     out = succeed("03_gpt/depth.py", "-t", "char", "-d", text, "-o", tmp_path / "d.png", *SMALL)
     assert all(f"{depth} layers, {name}: validation loss" in out for depth in DEPTHS for name in KINDS)
     assert all((tmp_path / f"{name}.png").read_bytes()[:4] == b"\x89PNG" for name in "vd")

@@ -175,7 +175,7 @@ def test_copies_and_wins():
 
 
 def test_the_script_and_a_mistake():
-    out = succeed("04_training/docs_task.py", "--examples", 1)
+    out = succeed("04_training/docs_task.py", "--show", 1)
     assert out.startswith("test: ") and f"train: {len(pairs('train')):,} pairs" in out
     assert out.count("  -> ") == 4 and "---- which" in out
     with pytest.raises(UserError, match="no split 'dev': choose from test, validation, train"):

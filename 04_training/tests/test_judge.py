@@ -26,10 +26,10 @@ def test_the_columns_of_a_model_that_is_always_right(monkeypatch):
 
 
 def test_a_quick_look_from_the_command_line(base):
-    out = succeed("04_training/judge.py", base, base, "--most", 3, "--show", 1)
+    out = succeed("04_training/judge.py", base, base, "--limit", 3, "--show", 1)
     assert "3 questions of the test split" in out and out.count("<- base.pt") == 1 and "<- the right answer" in out
     first, one, same = out.splitlines()[-3:]
     assert first.startswith("first sentence") and one.startswith("base.pt")
     assert same.split()[4] == "50.0%", "a model ties with itself"
-    assert "must be at least 1" in refuse("04_training/judge.py", base, "--most", 0)
+    assert "must be at least 1" in refuse("04_training/judge.py", base, "--limit", 0)
     assert "no checkpoint nothing.pt" in refuse("04_training/judge.py", "nothing.pt")

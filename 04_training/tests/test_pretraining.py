@@ -31,7 +31,7 @@ def text(tmp_path_factory):
 @pytest.fixture(scope="module")
 def trained(text, tmp_path_factory):
     saved = tmp_path_factory.mktemp("run") / "a.pt"
-    words = ("-d", text, "-t", "char", "-s", saved, "--multi_token", 0.3, "--samples", *SMALL)
+    words = ("-d", text, "-t", "char", "-s", saved, "--multi_token", 0.3, "--samples", 1, *SMALL)
     return saved, succeed(TRAIN, *words)
 
 

@@ -110,7 +110,7 @@ def test_refusals(talks, base, words, said):
 
 
 def test_show_marks_what_counts(talks, base):
-    lines = succeed(SFT, "--show", "-l", base, "-d", talks).splitlines()
+    lines = succeed(SFT, "--show", 1, "-l", base, "-d", talks).splitlines()
     assert [line for line in lines if "|" in line and "'|'" not in line][0].endswith("| 'a'")
     assert lines[-1].endswith("| '<|endoftext|>'")
 

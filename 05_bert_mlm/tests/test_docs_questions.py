@@ -138,9 +138,9 @@ def test_trivial_answers():
 
 
 def test_the_script():
-    out = succeed("05_bert_mlm/docs_questions.py", "--examples", 1)
+    out = succeed("05_bert_mlm/docs_questions.py", "--show", 1)
     assert f"train: {len(EVERY['train']):,} questions" in out and out.count("\n  -> ") == len(dq.KINDS)
     assert "how trivial answers fare" in succeed("05_bert_mlm/docs_questions.py", "-h")
-    assert "invalid int value" in refuse("05_bert_mlm/docs_questions.py", "--examples", "x")
+    assert "invalid int value" in refuse("05_bert_mlm/docs_questions.py", "--show", "x")
     with pytest.raises(UserError, match="no split 'dev': choose from test, validation, train"):
         dq.questions("dev")

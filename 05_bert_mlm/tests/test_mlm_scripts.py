@@ -85,7 +85,7 @@ def test_real_weights_are_trained_further(text, tmp_path):
 
 def test_blanks_scores_and_likeness(trained):
     saved, _ = trained
-    out = succeed("05_bert_mlm/infer.py", "the [MASK] says [MASK] to", "-l", saved, "--most", 3)
+    out = succeed("05_bert_mlm/infer.py", "the [MASK] says [MASK] to", "-l", saved, "--show", 3)
     assert out.count("%") == 6 and "[MASK] 2" in out and "filled in: the " in out
     shares = [float(share) for share in re.findall(r"([\d.]+)%", out)]
     assert shares[:3] == sorted(shares[:3], reverse=True)

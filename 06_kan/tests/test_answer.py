@@ -47,7 +47,7 @@ def test_the_tables_say_medians_best_ones_and_failures():
 
 
 def test_a_small_comparison_and_going_on(tmp_path):
-    words = ("-d", "product", "exp_sin", "--seeds", 1, "--seconds", 0.03, "-o", tmp_path)
+    words = ("-d", "product", "exp_sin", "--seeds", 0, "--seconds", 0.03, "-o", tmp_path)
     out = succeed(ANSWER, *words)
     assert len(re.findall(r"^\| (?:product|exp_sin) \|", out, re.MULTILINE)) == 6 and "45 fits" in out
     assert {path.name for path in tmp_path.iterdir()} == {
@@ -80,7 +80,7 @@ def test_ctrl_c_leaves_what_is_done(tmp_path):
 
 def test_mistakes(tmp_path):
     assert "choose from" in refuse(ANSWER, "-d", "nothing")
-    assert "must be at least 1" in refuse(ANSWER, "--seeds", 0)
+    assert "seconds 0.0 must be more than 0" in refuse(ANSWER, "--seconds", 0)
     assert "must rise" in refuse(SCALING, "--grid", 20, 10)
     (tmp_path / "answer.json").write_text("[]", encoding="utf-8")
     assert "delete it" in refuse(ANSWER, "-o", tmp_path)
@@ -98,6 +98,6 @@ def test_the_slope_is_that_of_a_power():
 
 
 def test_the_error_falls_with_the_fourth_power(tmp_path):
-    out = succeed(SCALING, "--grid", 5, 10, 20, 40, "--seeds", 1, "--points", 1000, "-o", tmp_path / "law.png")
+    out = succeed(SCALING, "--grid", 5, 10, 20, 40, "--seeds", 0, "--points", 1000, "-o", tmp_path / "law.png")
     assert float(re.search(r"from 10 cells on: (\S+)", out)[1]) < -3.8, "the paper has -4"
     assert (tmp_path / "law.png").exists()

@@ -31,6 +31,6 @@ def test_the_script(tmp_path):
     assert len(losses) == 2 and max(losses) < 2.6, "neither should be near ln(20) = 3.0 any more"
 
 
-@pytest.mark.parametrize(("words", "cure"), [(["--grid", 0], "at least 1"), (["10", "--seeds", "1"], "divisible")])
+@pytest.mark.parametrize(("words", "cure"), [(["--grid_size", 0], "at least 1"), (["10", "--seeds", "1"], "divisible")])
 def test_mistakes(words, cure):
     assert cure in refuse("06_kan/kan_in_gpt.py", *words)

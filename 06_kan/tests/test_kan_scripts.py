@@ -249,7 +249,7 @@ def test_values_are_those_of_the_model(trained):
 def test_the_formula_and_the_figure(trained, tmp_path):
     saved, _ = trained
     picture = tmp_path / "kan.png"
-    out = succeed(INFER, "--formula", "--plot", "-o", picture, "-l", saved)
+    out = succeed(INFER, "--formula", "--plot", picture, "-l", saved)
     assert all(float(r2) > 0.999 for r2 in re.findall(r"R\^2 (\S+)$", out, re.MULTILINE)) and out.count("R^2") == 4
     assert re.findall(r"to 1: (\S+)", out) == ["sin", "x^2", "exp"]
     assert re.search(r"^y = .*exp\(.*sin\(.*x1.*x2", out, re.MULTILINE) and "where" not in out
@@ -339,5 +339,5 @@ def test_a_kan_of_one_curve_is_drawn_too(tmp_path):
     out = succeed(TRAIN, "-d", "bessel", "--starts", 1, "--grid", 40, "--points", 300, "-s", saved)
     assert "KAN 1-1, grid 40" in out and errors(out)[0] < 1e-2
     assert isinstance(approximate.load_models(saved)[0]["kan"], KAN)
-    succeed(INFER, 0.3, "--plot", "-o", tmp_path / "k.png", "-l", saved)
+    succeed(INFER, 0.3, "--plot", tmp_path / "k.png", "-l", saved)
     assert (tmp_path / "k.png").exists()

@@ -111,7 +111,7 @@ def test_a_start_that_diverges_is_a_failed_one(optimizer):
 
 def test_the_benchmark_runs_without_a_compiler(tmp_path):
     before = (ROOT / "06_kan/README.md").read_bytes()
-    printed = succeed("06_kan/benchmark.py", "--rounds", 1, "--no_save", cwd=tmp_path, CXX="missing",
+    printed = succeed("06_kan/benchmark.py", "--rounds", 1, "--print_only", cwd=tmp_path, CXX="missing",
                       TORCHINDUCTOR_CACHE_DIR=str(tmp_path))
     assert printed.count("no working C++ compiler") == 1
     assert "Slower per step" in printed and "(MLP)" in printed and "(efficient-kan)" in printed

@@ -146,7 +146,7 @@ def test_a_family_judges_chains_of_ones_own(tmp_path):
 @pytest.mark.parametrize("name", FAMILIES)
 def test_a_family_is_written_and_read(name, tmp_path, monkeypatch, capsys):
     out = tmp_path / "new" / "problems.jsonl"
-    monkeypatch.setattr("sys.argv", [SCRIPT, "-d", name, "-o", str(out), "--count", "100", "--seed", "3"])
+    monkeypatch.setattr("sys.argv", [SCRIPT, "-d", name, "-o", str(out), "--problems", "100", "--seed", "3"])
     annotate.main()
     assert capsys.readouterr().out.startswith(f"{name}: 100 of 100 problems kept: 90 train, 5 validation, 5 test\n")
     assert [path.name for path in out.parent.iterdir()] == ["problems.jsonl"], "written whole or not at all"
@@ -191,7 +191,7 @@ def test_mistakes_end_in_one_line(tmp_path):
     assert f"{path}, line 2: no JSON" in refuse(SCRIPT, "-d", path, "-o", out)
     assert "nothing is left of" in refuse(SCRIPT, "-d", write(tmp_path / "b.jsonl", {}), "-o", out)
     assert "no family 'x'" in refuse(SCRIPT, "-d", write(tmp_path / "c.jsonl", TWO), "-o", out, "--family", "x")
-    assert "count 0" in refuse(SCRIPT, "-d", "knights", "-o", out, "--count", 0)
+    assert "problems 0" in refuse(SCRIPT, "-d", "knights", "-o", out, "--problems", 0)
     assert "difficulty 99" in refuse(SCRIPT, "-d", "knights", "-o", out, "--difficulty", 99)
     assert not out.exists()
     with pytest.raises(UserError, match="line 1: no question: null: let 07_cot/annotate.py"):

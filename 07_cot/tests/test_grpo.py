@@ -158,8 +158,8 @@ WORDS = ("--questions", 8, "--samples", 4, 16, 1e-4, 10)
 
 
 def test_the_script(reasoner, tmp_path):
-    out = succeed("07_cot/grpo.py", "--reasoner", reasoner, "-s", tmp_path / "new.pt", "--record", tmp_path / "r.jsonl",
-                  "--variant", "dr_grpo", "--beta", 0.1, *WORDS, cwd=tmp_path)
+    out = succeed("07_cot/grpo.py", "--reasoner", reasoner, "-s", tmp_path / "new.pt",
+                  "--results", tmp_path / "r.jsonl", "--variant", "dr_grpo", "--beta", 0.1, *WORDS, cwd=tmp_path)
     assert "groups had a signal" in out and "before" in out
     assert (tmp_path / "r.jsonl").read_text(encoding="utf-8").count("\n") == 1
     kept = checkpoint.load(tmp_path / "new.pt", "gpt")
@@ -212,7 +212,7 @@ def test_recorded_runs_are_not_repeated(tmp_path, capsys, monkeypatch):
                 "with_signal": 80} for seed, after in ((1, 0.6), (2, 0.7))]
     records.append({**common, "what": "star", "seed": 1, "after": 0.5, "ended_early": "a collapse"})
     (tmp_path / "r.jsonl").write_text("".join(f"{json.dumps(each)}\n" for each in records), encoding="utf-8")
-    words = ["--runs", "grpo", "star", "--results", str(tmp_path / "r.jsonl"), "-o", str(tmp_path / "f.png")]
+    words = ["--methods", "grpo", "star", "--results", str(tmp_path / "r.jsonl"), "-o", str(tmp_path / "f.png")]
     monkeypatch.setattr("sys.argv", ["table", *words, "--seeds", "1"])
     self_training_table.main()
     assert "| grpo | 40.0% | 60.0% | +20.0 points | 1.0400 | 80 | 80% |" in capsys.readouterr().out

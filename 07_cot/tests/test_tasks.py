@@ -264,10 +264,10 @@ def test_a_question_is_read_or_refused_with_a_value_error(name):
 
 
 def test_the_script_shows_problems_of_one_family_or_all():
-    out = succeed("07_cot/tasks.py", "knights", "--count", 2, "--split", "test")
+    out = succeed("07_cot/tasks.py", "knights", "--show", 2, "--split", "test")
     assert out.startswith("knights: ") and len(out.splitlines()) == 3 and out.count("Who?") >= 2
-    assert out == succeed("07_cot/tasks.py", "--split", "test", "knights", "--count", 2), "the same seed"
-    everything = succeed("07_cot/tasks.py", "--count", 1, "--seed", 5)
+    assert out == succeed("07_cot/tasks.py", "--split", "test", "knights", "--show", 2), "the same seed"
+    everything = succeed("07_cot/tasks.py", "--show", 1, "--seed", 5)
     assert re.findall(r"^(\w+): ", everything, re.MULTILINE) == list(FAMILIES)
     assert len(everything.splitlines()) == 2 * len(FAMILIES)
 
@@ -275,4 +275,4 @@ def test_the_script_shows_problems_of_one_family_or_all():
 def test_the_script_refuses_what_can_not_be():
     assert "no family 'nothing': choose from arithmetic, " in refuse("07_cot/tasks.py", "nothing")
     assert "difficulty 99 of knights must be from 2 to 12" in refuse("07_cot/tasks.py", "knights", "--difficulty", 99)
-    assert "count 0 must be at least 1" in refuse("07_cot/tasks.py", "--count", 0)
+    assert "count 0 must be at least 1" in refuse("07_cot/tasks.py", "--show", 0)
