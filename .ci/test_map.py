@@ -1,4 +1,4 @@
-"""The maps in README.md: what each source says stands in the row of a function that exists.
+"""The maps in README.md: what each source says stands in the row of a function that exists; and those of the chapters.
 
 A row is `| what the source says | chapter | file: function |`: in the first cell headings in bold and words in
 quotation marks, in the last one spans of code such as `03_gpt/gpt.py: GPT.hidden, GPTConfig` or
@@ -108,3 +108,17 @@ def test_where_the_report_is_imprecise():
         page = (ROOT / link).read_text(encoding="utf-8")
         for number in re.findall(r"\d+(?:,\d{3})*(?:\.\d+(?:e-\d+)?)?", re.sub(r"\[\d+\]\(.*?\)", "", measured)):
             assert re.search(rf"(?<![\d.]){re.escape(number)}(?![\d])", page), f"{link} has no {number}: {said}"
+
+
+@pytest.mark.parametrize("page", sorted(ROOT.glob("0*/*.md")), ids=lambda page: f"{page.parent.name}/{page.name}")
+def test_the_lines_side_by_side_with_a_source_are_those_of_the_code(page):
+    """In the first table below "Side by side" the file of the second cell has the code of the third one."""
+    below = page.read_text(encoding="utf-8").partition("## Side by side\n")[2]
+    found = re.match(r"\n.*\n\|[-|]+\|\n((?:\|.*\n)+)", below)
+    assert found, f"{page} has no table below 'Side by side'"
+    for row in found[1].splitlines():
+        said, where, line, *_ = (cell.strip() for cell in row.strip("|").split(" | "))
+        files = [page.parent / name for name in re.findall(r"`([\w./]+\.py)", where)]
+        code = "".join("".join(file.read_text(encoding="utf-8").split()) for file in files)
+        for span in re.findall("`([^`]+)`", line):
+            assert span.startswith("-") or "".join(span.split()) in code, f"{where} has no line {span}: {said}"
