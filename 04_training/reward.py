@@ -17,7 +17,6 @@ from statistics import mean
 
 import torch
 import torch.nn.functional as F
-from filelock import FileLock
 from torch import nn
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "checkpoints"))
@@ -28,14 +27,13 @@ from batches import in_turn
 from chat_data import preferences
 from chat_template import conversation_tokens
 from fine_tuning import begin, fine_tune, fine_tuning_flags, open_model
-from flags import UserError, shown
+from flags import UserError
 from sampling import evaluating
 from sft import ensure_sft
 from trainer import autocast
 
 NUMBERS = {"batch_size": 16, "block_size": 256, "learning_rate": 3e-4, "steps": 150, "dropout": 0.1}
 REAL_NUMBERS = {"batch_size": 4, "learning_rate": 1e-4, "steps": 100, "dropout": 0.0}
-DEFAULT_CHECKPOINT = flags.CHECKPOINTS / "04_reward.pt"
 
 
 def arguments():
@@ -147,16 +145,6 @@ def train_command(args):
             right = (margins > 0).float().mean()
             print(f"  {flaw:10} {right:6.1%} of {len(margins):,}, mean margin {margins.mean():.2f}")
     return history
-
-
-def ensure_reward():
-    """The path of the default checkpoint; if there is none, it is trained now."""
-    with FileLock(f"{DEFAULT_CHECKPOINT}.lock"):
-        if not DEFAULT_CHECKPOINT.exists():
-            print(f"no {shown(DEFAULT_CHECKPOINT)} yet: learning what is preferred first (04_training/reward.py)")
-            if train_command(arguments().parse([])) is None:
-                sys.exit(130)
-    return DEFAULT_CHECKPOINT
 
 
 def main():

@@ -129,14 +129,14 @@ def plainer(name, a, b, c, d):
 
 
 @torch.no_grad()
-def suggest(model, layer, i, j, x, names=None):
+def suggest(model, layer, i, j, x):
     """Known functions for the edge from input i to output j of a layer, best first: [(name, R^2, (a, b, c, d)), ...].
 
     Each is a f(b z + c) + d, fitted to the curve at what reaches it from x (B, n); 300 of these points are enough.
     """
     inputs = layer_inputs(model, x[:300])[layer]
     y = model.layers[layer].curves(inputs)[:, j, i].double()
-    fits: list[tuple] = [(name, *affine_fit(name, inputs[:, i].double(), y)) for name in names or LIBRARY]
+    fits: list[tuple] = [(name, *affine_fit(name, inputs[:, i].double(), y)) for name in LIBRARY]
     order = list(LIBRARY)
     # two that fit alike: the one that stands first in the library is the plainer
     return sorted(fits, key=lambda fit: (-round(fit[1] / PLAINER), order.index(fit[0])))
@@ -173,7 +173,7 @@ def written(name, numbers, inner, digits=3, z_size=1.0, y_size=1.0):
     return plus(times(a, f"({function})" if function == inside and function != inner else function), d, y_size)
 
 
-def formula(model, x, digits=3, names=None):
+def formula(model, x, digits=3):
     """What a trained KAN computes, as text: each edge replaced by the best of `suggest`, one text for each output.
 
     Numbers have so many significant digits: those of a small hidden neuron are small. Returns (texts, lowest R^2 of all
@@ -185,7 +185,7 @@ def formula(model, x, digits=3, names=None):
         for j in range(layer.out_size):
             terms = []
             for i in range(layer.in_size):
-                name, r2, numbers = suggest(model, at, i, j, x, names)[0]
+                name, r2, numbers = suggest(model, at, i, j, x)[0]
                 worst = min(worst, r2)
                 inner = texts[i] if texts[i].isalnum() else f"({texts[i]})"
                 terms.append(written(name, numbers, inner, digits, z_sizes[i], y_sizes[j][i]))
@@ -196,7 +196,7 @@ def formula(model, x, digits=3, names=None):
 
 
 @torch.no_grad()
-def draw(model, x, names=None):
+def draw(model, x):
     """A figure of the KAN: inputs below, outputs above, on each edge its curve over what reaches it from x (B, n).
 
     An edge is the darker, the more it gives (its |phi|_1 as a share of the largest of its layer).
@@ -204,7 +204,7 @@ def draw(model, x, names=None):
     from matplotlib.figure import Figure
 
     sizes, inputs = model.sizes_of_curves(x), layer_inputs(model, x)
-    names = names or [f"x{i + 1}" for i in range(model.widths[0])]
+    names = [f"x{i + 1}" for i in range(model.widths[0])]
     edges = max(layer.in_size * layer.out_size for layer in model.layers)
     figure = Figure(figsize=(max(3.0, 0.9 * edges), 2.4 * len(model.layers) + 0.4))
     axes = figure.add_axes((0, 0, 1, 1))

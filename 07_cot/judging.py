@@ -70,10 +70,10 @@ def read(text):
 
 
 class Judge:
-    """Judges by an engine (see engine.py); `undecided` counts the verdicts that could not be read."""
+    """Judges by an engine (see engine.py)."""
 
     def __init__(self, engine):
-        self.engine, self.undecided = engine, 0
+        self.engine = engine
 
     def verdicts(self, triples):
         """A Verdict for each (question, gold answer, candidate answer), asked as many at once as the engine does."""
@@ -86,7 +86,6 @@ class Judge:
                 found[i] = read(reply.text)
         unread = found.count(None)
         if unread:
-            self.undecided += unread
             print(f"the judge {self.engine.name} gave no verdict that can be read on {unread} of {len(triples)}"
                   " answers", file=sys.stderr)
         return [verdict or Verdict("", None) for verdict in found]

@@ -54,25 +54,16 @@ def corpus_bleu(hypotheses, references):
         raise ValueError(f"{len(hypotheses)} texts and {len(references)} references: each text needs one")
     pairs = [(bleu_tokens(text), bleu_tokens(reference)) for text, reference in zip(hypotheses, references)]
     shared, total = ([sum(column) for column in zip(*rows)] for rows in zip(*(matches(*pair) for pair in pairs)))
-    return bleu(shared, total, *(sum(map(len, side)) for side in zip(*pairs)), orders=LONGEST)
-
-
-def sentence_bleu(hypothesis, reference):
-    """BLEU of one text; of a short one only as long n-grams count as it has."""
-    tokens, wanted = bleu_tokens(hypothesis), bleu_tokens(reference)
-    return bleu(*matches(tokens, wanted), len(tokens), len(wanted), orders=min(LONGEST, len(tokens)))
-
-
-def bleu(shared, total, length, reference_length, orders):
-    if not any(shared) or not all(total[:orders]):
+    length, reference_length = (sum(map(len, side)) for side in zip(*pairs))
+    if not any(shared) or not all(total):
         return 0.0
     # BP exp(1/N sum_n log p_n), p_n = shared n-grams / n-grams, or 1 / 2^i n-grams for the i-th n that shares none
     logarithms, none = 0.0, 0
-    for right, all_of_them in zip(shared[:orders], total):
+    for right, all_of_them in zip(shared, total):
         none += right == 0
         logarithms += math.log((right or 2.0**-none) / all_of_them)
     brevity_penalty = math.exp(min(0.0, 1 - reference_length / length))
-    return 100 * brevity_penalty * math.exp(logarithms / orders)
+    return 100 * brevity_penalty * math.exp(logarithms / LONGEST)
 
 
 def rouge_tokens(text):

@@ -1,6 +1,6 @@
 """One answer out of many chains: voting, weighted or not, and taking the best one.
 
-    vote(["7", "4", "7", None])                          # Vote("7", share=2/3, tied=())
+    vote(["7", "4", "7", None])                          # Vote("7", share=2/3)
     vote(["7", "4", "7"], [0.1, 0.9, 0.2])               # a verifier knows better: "4"
     best(["7", "4", "7"], [0.1, 0.9, 0.2])               # the answer of the chain with the highest score: "4"
 
@@ -13,11 +13,10 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Vote:
-    """The winner, None if no chain has an answer; its share of all weight; the others that have as much."""
+    """The winner, None if no chain has an answer, and its share of all weight."""
 
     answer: str | None
     share: float
-    tied: tuple[str, ...] = ()
 
 
 def tally(answers, weights=None):
@@ -42,8 +41,8 @@ def vote(answers, weights=None):
     if not sums:
         return Vote(None, 0.0)
     most, total = max(sums.values()), math.fsum(sums.values())
-    winner, *tied = [answer for answer, weight in sums.items() if weight == most]
-    return Vote(winner, most / total if total else 1 / len(sums), tuple(tied))
+    winner = next(answer for answer, weight in sums.items() if weight == most)
+    return Vote(winner, most / total if total else 1 / len(sums))
 
 
 def best(answers, scores):

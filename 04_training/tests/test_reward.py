@@ -5,7 +5,6 @@ import math
 from dataclasses import asdict
 
 import checkpoint
-import flags
 import pytest
 import reward
 import torch
@@ -145,11 +144,3 @@ def test_the_script_refuses_in_one_line(folder):
 
 def test_help():
     assert "what 04_training/sft.py made" in " ".join(succeed("04_training/reward.py", "-h").split())
-
-
-def test_the_default_is_trained_once(tmp_path, monkeypatch):
-    calls = []
-    monkeypatch.setattr(reward, "DEFAULT_CHECKPOINT", tmp_path / "r.pt")
-    monkeypatch.setattr(reward, "train_command", lambda args: calls.append(args) or (tmp_path / "r.pt").touch() or [])
-    assert reward.ensure_reward() == reward.ensure_reward() == tmp_path / "r.pt"
-    assert len(calls) == 1 and calls[0].data == "docs" and flags.CHECKPOINTS.exists()

@@ -4,7 +4,7 @@ import random
 
 import pytest
 from for_tests import oracle, random_strings
-from text_scores import bleu_tokens, common_subsequence, corpus_bleu, rouge, rouge_tokens, sentence_bleu
+from text_scores import bleu_tokens, common_subsequence, corpus_bleu, rouge, rouge_tokens
 
 FOX = ("the quick brown fox jumps over the lazy dog", "the quick brown fox jumped over the lazy dog")
 AWKWARD = ["", " ", "\n", "-\n", "a-\nb", "a-\r\nb", "line\nbreak-\n", "1,000.50 and .5, 5. or 5.x", "a.,b 1.,2 .,.",
@@ -28,10 +28,9 @@ def pairs():
 
 
 def test_scores_that_are_known():
-    assert sentence_bleu(*FOX) == pytest.approx(59.694918, abs=1e-6)
     assert corpus_bleu(*([text] for text in FOX)) == pytest.approx(59.694918, abs=1e-6)
     assert rouge(*FOX) == pytest.approx({"rouge1": 8 / 9, "rouge2": 0.75, "rougeL": 8 / 9})
-    assert sentence_bleu(FOX[0], FOX[0]) == pytest.approx(100)
+    assert corpus_bleu(FOX[:1], FOX[:1]) == pytest.approx(100)
 
 
 def test_tokens_equal_sacrebleu():
@@ -40,12 +39,12 @@ def test_tokens_equal_sacrebleu():
         assert bleu_tokens(text) == theirs(text.rstrip()).split(), repr(text)
 
 
-def test_sentence_bleu_equals_sacrebleu():
+def test_bleu_of_one_text_equals_sacrebleu():
     sacrebleu = oracle("sacrebleu")
     above = 0
     for text, reference in pairs():
-        wanted = sacrebleu.sentence_bleu(text, [reference]).score
-        assert sentence_bleu(text, reference) == pytest.approx(wanted, abs=1e-9), (text, reference)
+        wanted = sacrebleu.corpus_bleu([text], [[reference]], force=True).score
+        assert corpus_bleu([text], [reference]) == pytest.approx(wanted, abs=1e-9), (text, reference)
         above += wanted > 0
     assert above > 600, "most of these pairs should share something"
 

@@ -193,7 +193,7 @@ def test_both_kinds_train_as_long_on_the_same_chains_and_tell_their_auc(reasoner
 def test_the_curve_measures_what_its_figure_needs(reasoner, verifiers, monkeypatch):
     monkeypatch.setattr(vote_curve, "ensure_early", lambda data, seed: reasoner)
     monkeypatch.setattr(vote_curve, "ensure_verifiers", lambda data, kinds, seed: verifiers[1])
-    args = vote_curve.arguments().parse(["--problems", "40", "--samples", "4"])
+    args = vote_curve.arguments().parse(["--limit", "40", "--samples", "4"])
     record = vote_curve.measured("arithmetic", 1, args)
     assert 0 <= record["greedy"] <= 1 and record["seconds"]["greedy"] > 0
     for name in ("sampling", *KINDS):
