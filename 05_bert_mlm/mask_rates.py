@@ -1,6 +1,6 @@
 """How much to hide: mask rates compared at equal time, all asked for the same 15 % of held-out text.
 
-    python 05_bert_mlm/mask_rates.py           # figures/mask_rates.png
+    python 05_bert_mlm/mask_rates.py
 
 More hidden tokens teach more at a time, and leave less to learn from. Wettig et al. 2023, "Should You Mask 15% in
 Masked Language Modeling?", found 40 % better for large models.
@@ -21,7 +21,6 @@ from masked_batches import held_out_batches, masked_batches
 from mlm_training import check, comparison_arguments
 from prepare import ensure_tokens, open_tokens
 
-HERE = Path(__file__).resolve().parent
 ROUNDS = 3
 
 
@@ -30,7 +29,7 @@ def main():
                                   "family", "masking", "optimizer", "schedule")
     parser.add_argument("--rates", type=float, nargs="+", default=[0.15, 0.3, 0.4], help="shares that are hidden")
     parser.add_argument("--seconds", type=float, default=180, help="of training, for each")
-    parser.add_argument("-o", "--output", default=str(HERE / "figures" / "mask_rates.png"), help="the figure")
+    parser.add_argument("-o", "--output", default=str(flags.CHECKPOINTS / "05_mask_rates.png"), help="where to draw")
     args = parser.parse()
     for rate in args.rates:
         args.mask_rate = rate

@@ -1,6 +1,6 @@
 """Why two sides help: BERT beside the same network that sees the left side only, and beside counting.
 
-    python 05_bert_mlm/two_sides.py           # figures/two_sides.png
+    python 05_bert_mlm/two_sides.py
 
 The second network is a gpt2-style model of BERT's own parts: a mask hides what comes later, and it learns from every
 next token, not from the hidden ones only. Both read as many rows of the text. They are asked for the same tokens of
@@ -25,8 +25,6 @@ from guessers import Guessers
 from masked_batches import framed, held_out_batches, masked_batches
 from mlm_training import check, comparison_arguments, guessed
 from prepare import ensure_tokens, open_tokens
-
-HERE = Path(__file__).resolve().parent
 
 
 class LeftOnly(BERT):
@@ -59,7 +57,7 @@ def for_left_only(batches):
 def main():
     parser = comparison_arguments("Train BERT and the same network that sees the left side only.",
                                   "family", "mask_rate", "optimizer", "schedule")
-    parser.add_argument("-o", "--output", default=str(HERE / "figures" / "two_sides.png"), help="the figure")
+    parser.add_argument("-o", "--output", default=str(flags.CHECKPOINTS / "05_two_sides.png"), help="where to draw")
     args = parser.parse()
     check(args)
     tokenizer = choose_tokenizer(args)

@@ -2,10 +2,11 @@
 
     python 06_kan/answer.py                       # what is not there yet, of all: about 40 minutes from nothing
     python 06_kan/answer.py -d exp_sin four       # of some functions
+    python 06_kan/answer.py --results 06_kan/figures     # what this course measured, as it is kept there
     python 06_kan/answer.py --tune                # the choices made below, from seeds and points of their own
 
-Every fit has the same time of the processor. The results, answer.json and two figures, are in 06_kan/figures; Ctrl-C
-loses one fit, and the same command goes on.
+Every fit has the same time of the processor. The results, answer.json and two figures, go to one folder; Ctrl-C loses
+one fit, and the same command goes on.
 """
 
 import json
@@ -29,7 +30,6 @@ from matplotlib.figure import Figure
 from measure import machine
 from watched_fits import Recipe, Watch, fit_start, restored
 
-FIGURES = Path(__file__).resolve().parent / "figures"
 POINTS = 1000  # to learn from, and as many for the test
 PARAMETERS = {"four": 320, "hundred": 909}  # of each network, as near as can be; 210 of the others
 LONGER = {"hundred": 3}  # times the others' seconds
@@ -272,7 +272,8 @@ def main():
     parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2, 3, 4], metavar="N",
                         help="a fit of each network with each optimizer and each of them")
     parser.add_argument("--seconds", type=float, default=2.0, help="of the processor, for each fit; 'hundred' has more")
-    parser.add_argument("-o", "--output", metavar="FOLDER", default=str(FIGURES), help="where the results are")
+    parser.add_argument("--results", metavar="FOLDER", default=str(flags.CHECKPOINTS / "06_answer"),
+                        help="where fits are kept, and drawn")
     parser.add_argument("--tune", action="store_true", help="show what the choices in this file were made by")
     args = parser.parse()
     if not 0 < args.seconds < math.inf:
@@ -280,7 +281,7 @@ def main():
     torch.set_num_threads(1)
     if args.tune:
         return tune(args.seconds)
-    path = (folder := Path(args.output)) / "answer.json"
+    path = (folder := Path(args.results)) / "answer.json"
     there, wanted = load(path), list(cells(args.data, args.seeds, args.seconds))
     for number, cell in enumerate(wanted, 1):
         key = tuple(cell.values())

@@ -1,6 +1,6 @@
 """The paper's scaling law: with cubic splines the error of a KAN falls with the fourth power of its grid's size.
 
-    python 06_kan/scaling_law.py                 # about two minutes; draws figures/scaling_law.png
+    python 06_kan/scaling_law.py                 # about two minutes
 
 exp(sin(pi x) + y^2), a KAN 2-1-1 in float64, made finer and finer with Levenberg-Marquardt; beside it MLPs of as many
 parameters. Liu et al. 2024, "KAN: Kolmogorov-Arnold Networks", section 2.3: RMSE ~ G^-(k + 1), here G^-4.
@@ -85,8 +85,7 @@ def main():
                         help="cells, from few to many")
     parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2], metavar="N", help="of points and fits")
     parser.add_argument("--points", type=int, default=8000, help="to learn from, and 20,000 for the test")
-    parser.add_argument("-o", "--output", metavar="PATH", help="where to draw",
-                        default=str(Path(__file__).resolve().parent / "figures/scaling_law.png"))
+    parser.add_argument("-o", "--output", default=str(flags.CHECKPOINTS / "06_scaling_law.png"), help="where to draw")
     args = parser.parse()
     if sorted(set(args.grid)) != args.grid or args.grid[0] < 1 or sum(grid >= 10 for grid in args.grid) < 2:
         raise UserError("grid must rise from 1 or more, and have two sizes from 10 on, for the slope")

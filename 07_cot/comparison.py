@@ -53,7 +53,7 @@ def arguments():
     parser.add_argument("--results", type=Path, default=flags.CHECKPOINTS, metavar="FOLDER",
                         help="where replies are kept")
     parser.add_argument("-o", "--output", type=Path, metavar="PNG", help="the figure",
-                        default=Path(__file__).resolve().parent / "figures/comparison.png")
+                        default=flags.CHECKPOINTS / "07_comparison.png")
     flags.machine_flags(parser, seed=False)
     return parser
 

@@ -20,7 +20,6 @@ from atomic import replacing, save_figure
 from flags import UserError, shown
 from policy_loss import VARIANTS
 
-HERE = Path(__file__).resolve().parent
 SEEDS = [1337, 1338, 1339]
 ONE_SEED = ["dr_grpo", "dapo", "gspo", "reinforce++"]  # RLOO is Dr. GRPO but for a factor, to which AdamW is blind
 
@@ -86,7 +85,8 @@ def arguments():
                         help="of all runs (default: those of each script)")
     parser.add_argument("--results", metavar="PATH", default=str(flags.CHECKPOINTS / "07_cot_self_training.jsonl"),
                         help="what was measured, a JSON line for each run; checkpoints beside it")
-    parser.add_argument("-o", "--output", default=str(HERE / "figures" / "grpo.png"), help="figure; a .json beside it")
+    parser.add_argument("-o", "--output", default=str(flags.CHECKPOINTS / "07_grpo.png"),
+                        help="the figure; a .json goes beside it")
     return parser
 
 

@@ -1,6 +1,6 @@
 """How much more samples help: ways to choose one answer of many, against their number and against time.
 
-    python 07_cot/vote_curve.py                          # figures/voting.png and voting.json, and a table
+    python 07_cot/vote_curve.py
     python 07_cot/vote_curve.py --split validation -d countdown --seeds 7 -o try.png       # for choosing settings
 
 For each seed a reasoner is trained and stopped early, then two verifiers on its chains, and all ways choose among the
@@ -28,7 +28,6 @@ from tasks import draw, find
 from verifier import CHOICES, KINDS, NUMBERS, drawn_chains, ensure_verifiers, load_verifier, scores
 from voting import WAYS, passed, per_token
 
-HERE = Path(__file__).resolve().parent
 TIMED = 32  # questions of which the time is taken, all in one batch
 SAMPLING_SEED = 1_000_003  # added to a seed, so that no chain is drawn with the numbers of those of training
 LINES = {"majority": ("C0", "-"),
@@ -197,7 +196,7 @@ def arguments():
     parser.add_argument("--split", choices=["test", "validation"], default="test", help="from which part")
     parser.add_argument("--results", metavar="PATH", default=str(flags.CHECKPOINTS / "07_cot_votes.jsonl"),
                         help="what was measured, a JSON line for each family and seed")
-    parser.add_argument("-o", "--output", default=str(HERE / "figures" / "voting.png"),
+    parser.add_argument("-o", "--output", default=str(flags.CHECKPOINTS / "07_voting.png"),
                         help="the figure; a .json goes beside it")
     flags.machine_flags(parser, seed=False)
     return parser

@@ -11,7 +11,8 @@ A flag means the same in every script that has it; -h says what of. Beside those
     --show N            how many of many are printed
     --plot [FILE]       draw what was found
     --results PATH      file (or folder of files) of what was measured: it is read, and added to
-    -o, --output PATH   what a script makes: a figure, a tokenizer, problems
+    -o, --output PATH   what a script makes: a figure, a tokenizer, problems. By default it is in checkpoints/, data/ or
+                        here: a reader's run changes no file of the course; only benchmark.py writes to its chapter
     --grid G [G ...]    sizes of a KAN's grid, one after the other
     --seconds S         of training, for each that is trained
 """

@@ -47,7 +47,7 @@ def test_the_tables_say_medians_best_ones_and_failures():
 
 
 def test_a_small_comparison_and_going_on(tmp_path):
-    words = ("-d", "product", "exp_sin", "--seeds", 0, "--seconds", 0.03, "-o", tmp_path)
+    words = ("-d", "product", "exp_sin", "--seeds", 0, "--seconds", 0.03, "--results", tmp_path)
     out = succeed(ANSWER, *words)
     assert len(re.findall(r"^\| (?:product|exp_sin) \|", out, re.MULTILINE)) == 6 and "45 fits" in out
     assert {path.name for path in tmp_path.iterdir()} == {
@@ -65,7 +65,7 @@ def test_a_small_comparison_and_going_on(tmp_path):
 
 @pytest.mark.skipif(os.name == "nt", reason="missing hardware: Windows can't send a Ctrl-C to one process")
 def test_ctrl_c_leaves_what_is_done(tmp_path):
-    words = [sys.executable, str(ROOT / ANSWER), "-d", "product", "--seconds", "0.02", "-o", str(tmp_path)]
+    words = [sys.executable, str(ROOT / ANSWER), "-d", "product", "--seconds", "0.02", "--results", str(tmp_path)]
     path = tmp_path / "answer.json"
     settings = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "encoding": "utf-8", "preexec_fn": heed_ctrl_c}
     with subprocess.Popen(words, **settings) as process:
@@ -83,11 +83,11 @@ def test_mistakes(tmp_path):
     assert "seconds 0.0 must be more than 0" in refuse(ANSWER, "--seconds", 0)
     assert "must rise" in refuse(SCALING, "--grid", 20, 10)
     (tmp_path / "answer.json").write_text("[]", encoding="utf-8")
-    assert "delete it" in refuse(ANSWER, "-o", tmp_path)
+    assert "delete it" in refuse(ANSWER, "--results", tmp_path)
 
 
 def test_the_readme_has_the_tables_of_the_results():
-    rows = [row for row in answer.load(answer.FIGURES / "answer.json").values() if row["budget"] >= 2]
+    rows = [row for row in answer.load(ROOT / "06_kan/figures/answer.json").values() if row["budget"] >= 2]
     assert len({row["seed"] for row in rows}) >= 5, "asked are five seeds"
     for line in [*answer.table(rows), *answer.costs(rows)]:
         assert line in README, f"not in the README: {line}"
