@@ -24,7 +24,7 @@ def word_id(tokenizer, word):
     raise UserError(f"'{word}' is {len(ids)} tokens in this vocabulary: only what is one token has a vector")
 
 
-def likest(model, vector, count=8, without=()):
+def nearest_to(model, vector, count=8, without=()):
     """The tokens whose embeddings point most nearly where `vector` (C,) does: (ids, cosines), the nearest first."""
     embeddings = F.normalize(model.token_embedding.weight.float(), dim=-1)  # (V, C)
     cosines = embeddings @ F.normalize(vector.float(), dim=-1)
@@ -36,14 +36,14 @@ def likest(model, vector, count=8, without=()):
 def nearest(model, tokenizer, word, count=8):
     """The tokens nearest to a word: (ids, cosines)."""
     own = word_id(tokenizer, word)
-    return likest(model, model.token_embedding.weight[own], count, [own])
+    return nearest_to(model, model.token_embedding.weight[own], count, [own])
 
 
 def analogy(model, tokenizer, words, count=8):
     """What is to the third word as the second is to the first, by vectors: b - a + c, the three left out."""
     a, b, c = (word_id(tokenizer, word) for word in words)
     vectors = F.normalize(model.token_embedding.weight[[a, b, c]].float(), dim=-1)
-    return likest(model, vectors[1] - vectors[0] + vectors[2], count, [a, b, c])
+    return nearest_to(model, vectors[1] - vectors[0] + vectors[2], count, [a, b, c])
 
 
 def attention_maps(model, ids):

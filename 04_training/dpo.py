@@ -48,7 +48,7 @@ def preference_loss(kind, margin, beta):
     return -F.logsigmoid(beta * margin)
 
 
-def log_probabilities(model, ids, targets):
+def answer_log_probabilities(model, ids, targets):
     """The log-probability of each row's counted targets, summed, and how many they are: (N, T) -> (N,), (N,)."""
     counted = targets != -100
     hidden = model.hidden(ids)[counted]  # (tokens of answers, C): no logits of what was asked
@@ -71,7 +71,7 @@ class Preferences(nn.Module):
 
     def gained(self, ids, targets, reference):
         """How much likelier each answer is than to the reference, (B, 2): what preference_loss takes a margin of."""
-        said, length = (each.view(-1, 2) for each in log_probabilities(
+        said, length = (each.view(-1, 2) for each in answer_log_probabilities(
             self.model, ids.flatten(0, 1), targets.flatten(0, 1)))
         if self.kind == "simpo":
             return said / length
@@ -114,7 +114,7 @@ def reference_log_probabilities(model, pairs, batch_size, dtype):
     with evaluating(model), autocast(device, dtype):
         for i in range(0, len(pairs), batch_size):
             ids, targets = (part.flatten(0, 1).to(device) for part in padded(pairs[i : i + batch_size]))
-            found.append(log_probabilities(model, ids, targets)[0].view(-1, 2).cpu())
+            found.append(answer_log_probabilities(model, ids, targets)[0].view(-1, 2).cpu())
     return torch.cat(found)
 
 

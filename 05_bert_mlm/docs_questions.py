@@ -114,7 +114,7 @@ def window(all_sentences, at, seed):
     return all_sentences[first:last], at - first
 
 
-def placed(name, package, kind, question, own, at, answer):
+def question_at(name, package, kind, question, own, at, answer):
     """The Question about a name: its own sentences and others' stand in any order; (start, end) is in sentence `at`."""
     line = f"{short(name)}: {' '.join(own)}"
     lines = [line, *beside(name, package, CONTEXT - len(line), question)]
@@ -126,7 +126,7 @@ def placed(name, package, kind, question, own, at, answer):
 
 def looked_up(name, package, summary):
     """A question about one of three lines, `find` or `which`; None where there are no three."""
-    found = placed(name, package, "find", f"What does {short(name)} do?", [summary], 0, (0, len(summary)))
+    found = question_at(name, package, "find", f"What does {short(name)} do?", [summary], 0, (0, len(summary)))
     lines = found.context.split("\n")
     if len(lines) < 3:
         return None
@@ -149,7 +149,7 @@ def read(name, package, docstring):
             if len(found["answer"]) <= ANSWER and not (what and what.lower() in NO_NAMES):
                 question = form.format(name=short(name), what=what)
                 own, there = window(said, at, question)
-                yield placed(name, package, kind, question, own, there, found.span("answer"))
+                yield question_at(name, package, kind, question, own, there, found.span("answer"))
 
 
 @cache

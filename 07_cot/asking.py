@@ -20,7 +20,7 @@ from flags import UserError
 from judging import judge_at
 from likelihood import WAYS
 from pretrained import is_pretrained
-from prompting import PROMPTINGS, STOP, conversation, shown, thinking_options
+from prompting import PROMPTINGS, STOP, conversation, shots_of, thinking_options
 from published_exams import sit
 from voting import vote
 
@@ -81,7 +81,7 @@ def ask(engine, question, args):
     """Yield lines: each reply to a question in plain words, the answer that it claims, and the votes."""
     if args.prompting in WAYS:
         raise UserError(f"--prompting {args.prompting} is for questions with choices: give --eval {EXAMS[1]}")
-    shots = shown("gsm8k", args.prompting, args.shots) if args.prompting == "few_shot" else []
+    shots = shots_of("gsm8k", args.prompting, args.shots) if args.prompting == "few_shot" else []
     messages = conversation(Question(question, ""), args.prompting, shots)
     (replies,) = engine.replies([messages], request_of(args, STOP))
     answers = [final_answer(reply.text) for reply in replies]

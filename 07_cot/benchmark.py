@@ -23,8 +23,7 @@ from exam_questions import questions
 from fast_decode import FastDecode
 from likelihood import LETTERS, Likelihoods
 from pretrained import export
-from prompting import listed
-from prompting import shown as shots_of
+from prompting import listed, shots_of
 from reasoner import ensure_reasoner, load_reasoner
 from sampling import Sampling
 from text_scores import corpus_bleu, rouge

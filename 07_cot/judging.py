@@ -35,7 +35,7 @@ class Verdict:
     correct: bool | None
 
 
-def conversation(question, gold, candidate):
+def messages_of(question, gold, candidate):
     """What the judge is asked. The lines around each text are made from all of them: none can have them in it."""
     fence = f"-----{sha256(json.dumps([question, gold, candidate]).encode('utf-8')).hexdigest()[:16]}-----"
     parts = (("question", question), ("gold answer", gold), ("candidate answer", candidate))
@@ -81,7 +81,7 @@ class Judge:
         for attempt in range(ATTEMPTS):
             open_ones = [i for i, verdict in enumerate(found) if verdict is None]
             request = replace(REQUEST, temperature=AGAIN if attempt else 0.0, seed=REQUEST.seed + attempt)
-            replies = self.engine.replies([conversation(*triples[i]) for i in open_ones], request)
+            replies = self.engine.replies([messages_of(*triples[i]) for i in open_ones], request)
             for i, (reply,) in zip(open_ones, replies):
                 found[i] = read(reply.text)
         unread = found.count(None)

@@ -1,8 +1,8 @@
 """How an exam's question is put to a model: at once, or so that it thinks first; as a conversation, or as one text.
 
     conversation(question, "zero_shot")                                 # one turn: "... Let's think step by step ..."
-    conversation(question, "few_shot", shown("gsm8k", "few_shot"))      # eight worked problems as turns before it
-    conversation(question, "direct", shown("gsm8k", "direct"))          # the same problems, with their answers alone
+    conversation(question, "few_shot", shots_of("gsm8k", "few_shot"))   # eight worked problems as turns before it
+    conversation(question, "direct", shots_of("gsm8k", "direct"))       # the same problems, with their answers alone
     listed_beginning("mmlu:formal_logic", shots), listed(question)      # plain text, for the letters' log-likelihoods
 
 A model's chat template makes tokens of a conversation (04_training/chat_template.py; PLAIN is for models without one).
@@ -55,7 +55,7 @@ def finally_asked(thoughts, question):
     return [said("assistant", thoughts), said("user", FINALLY[bool(question.choices)])]
 
 
-def shown(exam, prompting, count=None):
+def shots_of(exam, prompting, count=None):
     """The Questions that are shown with their answers: always the same ones, and none of the test split.
 
     Raises UserError where there are not as many, or where they are to be explained and are not.

@@ -32,9 +32,8 @@ from extraction import final_answer, without_thoughts
 from fine_tuning import mark
 from flags import UserError, shown
 from metrics import accuracy, over_runs, sample_metrics
-from prompting import PROMPTINGS, STOP, conversation, finally_asked
+from prompting import PROMPTINGS, STOP, conversation, finally_asked, shots_of
 from prompting import asked as as_text
-from prompting import shown as shots_of
 from trainer import this_process
 
 ONCE = Request()  # one reply, of the likeliest tokens

@@ -66,7 +66,7 @@ def text(value, field):
     return "".join(part["text"] for part in parts)
 
 
-def conversation(messages):
+def messages_in(messages):
     """The messages of a chat as engine.py has them. Raises Refusal."""
     if not isinstance(messages, list) or not messages or not all(
             isinstance(each, dict) and str(each.get("role")) in ROLES for each in messages):
@@ -74,7 +74,7 @@ def conversation(messages):
     return [{"role": ROLES[each["role"]], "content": text(each.get("content"), "messages")} for each in messages]
 
 
-def request_of(body):
+def request_in(body):
     """The Request of engine.py that a body asks for. Raises Refusal."""
     for field, neutral in NEUTRAL.items():
         if body.get(field) not in (None, neutral):
@@ -191,7 +191,7 @@ class Handler(BaseHTTPRequestHandler):
         """The ids of what is to be gone on with. Raises Refusal and UserError."""
         engine = self.server.engine
         if self.route == CHAT:
-            return engine.prompt(conversation(body.get("messages")))
+            return engine.prompt(messages_in(body.get("messages")))
         ids = engine.tokenizer.encode(text(body.get("prompt"), "prompt"), disallowed_special=())
         if len(ids) < engine.model.config.block_size:
             return ids or [engine.tokenizer.end_of_text]
@@ -199,7 +199,7 @@ class Handler(BaseHTTPRequestHandler):
 
     def complete(self, body):
         """Answer with texts that go on with a conversation, or with a prompt."""
-        request, streams, options = request_of(body), body.get("stream") or False, body.get("stream_options") or {}
+        request, streams, options = request_in(body), body.get("stream") or False, body.get("stream_options") or {}
         if not isinstance(streams, bool) or not isinstance(options, dict):
             raise Refusal(400, "stream must be true or false, and stream_options an object", "stream")
         engine, ids = self.server.engine, self.prompt(body)

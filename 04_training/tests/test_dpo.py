@@ -50,7 +50,7 @@ def test_losses_are_those_of_trl():
     simpo = -torch.log(torch.sigmoid(2.5 * simpo_logits))
 
     def ours(kind, beta, monkeypatch):
-        monkeypatch.setattr(dpo, "log_probabilities", lambda *_: (policy.flatten(), lengths.flatten()))
+        monkeypatch.setattr(dpo, "answer_log_probabilities", lambda *_: (policy.flatten(), lengths.flatten()))
         trained = dpo.Preferences(tiny(), kind, beta)
         nothing = torch.zeros(6, 2, 1, dtype=torch.long)
         return trained(nothing, nothing, nothing, reference)[1]
@@ -64,7 +64,7 @@ def test_losses_are_those_of_trl():
 def test_log_probabilities_of_a_padded_pair_are_those_of_each_answer_alone():
     model = tiny().eval()
     ids, targets = dpo.padded(PAIRS)
-    said, length = dpo.log_probabilities(model, ids.flatten(0, 1), targets.flatten(0, 1))
+    said, length = dpo.answer_log_probabilities(model, ids.flatten(0, 1), targets.flatten(0, 1))
     for i, (tokens, counted) in enumerate(each for pair in PAIRS for each in pair):
         logits, _ = model(torch.tensor([tokens[:-1]]))
         each = logits[0].log_softmax(-1).gather(1, torch.tensor(tokens[1:])[:, None])[:, 0]

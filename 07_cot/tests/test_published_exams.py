@@ -23,8 +23,7 @@ from flags import UserError
 from for_tests import ROOT, heed_ctrl_c, refuse, shared, succeed
 from gpt import GPT, GPTConfig
 from metrics import accuracy
-from prompting import conversation, thinking_options
-from prompting import shown as shots_of
+from prompting import conversation, shots_of, thinking_options
 from published_exams import kept, sit
 from tokenizer import BPETokenizer
 
