@@ -1,8 +1,11 @@
 """The network by hand has autograd's gradients and torch's gradient descent; linear layers are one linear layer."""
 
+import math
+
 import pytest
 import torch
 import torch.nn.functional as F
+from by_hand import POINTS, learned
 from mlp import ACTIVATIONS, MLP, backward_pass, collapsed, forward_pass, gradient_descent
 
 
@@ -65,3 +68,14 @@ def test_parameters_are_counted():
     assert MLP([784, 64, 10]).parameter_count() == 784 * 64 + 64 + 64 * 10 + 10
     with pytest.raises(ValueError, match="no activation 'step': choose from tanh"):
         MLP([1, 1], "step")
+
+
+def test_what_is_learned_without_an_activation_is_the_line_of_least_squares():
+    losses, weights, biases = learned("none")
+    x = torch.linspace(-1, 1, POINTS).double()
+    y = torch.sin(math.pi * x)
+    slope = (x * y).mean() / x.square().mean()  # the line goes through 0, as the points lie evenly around it
+    W, b = collapsed(weights, biases)
+    assert W.item() == pytest.approx(slope.item(), abs=1e-4) and b.item() == pytest.approx(0, abs=1e-4)
+    assert losses[-1] == pytest.approx((slope * x - y).square().mean().item(), abs=1e-6)
+    assert learned("tanh")[0][-1] < losses[-1] / 100
