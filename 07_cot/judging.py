@@ -8,13 +8,13 @@ between two lines that it can't know, and what contradicts itself is no verdict.
 """
 
 import json
-import re
 import sys
 from dataclasses import dataclass, replace
 from hashlib import sha256
 
 from endpoint import Endpoint
 from engine import Request
+from extraction import without_thoughts
 
 ATTEMPTS = 3  # of a verdict that can be read
 REQUEST = Request(max_new_tokens=512)  # a judge may think first
@@ -60,9 +60,9 @@ def read(text):
 
     'So: ```json\\n{"reason": "4 is 4", "correct": true}\\n```' -> Verdict("4 is 4", True)
     """
-    said = re.sub(r"<think>.*?(</think>|$)", "", text, flags=re.DOTALL)
     words = {"true": True, "false": False}
-    found = [each | {"correct": words.get(str(each.get("correct")).lower())} for each in objects(said)]
+    found = [each | {"correct": words.get(str(each.get("correct")).lower())}
+             for each in objects(without_thoughts(text) or "")]
     found = [each for each in found if each["correct"] is not None]
     if len({each["correct"] for each in found}) != 1:
         return None

@@ -23,6 +23,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "04_training"))
 import corpora
 from annotate import NUMBER, Rejected, check, plain, problem_of
 from chat_data import records
+from extraction import without_thoughts
 from flags import UserError
 
 DECODER = json.JSONDecoder(strict=False)  # models put line ends into their texts
@@ -85,7 +86,7 @@ def object_in(text):
 
 def read_pair(text):
     """The Problem in a reply: JSON {question, steps, answer}, fenced or amid other text. Raises Rejected."""
-    text = re.sub(r"<think>.*?(</think>|$)", "", text, flags=re.DOTALL).strip().translate(TYPED)
+    text = (without_thoughts(text) or "").translate(TYPED)
     value = object_in(text) if len(text) <= LONGEST_REPLY else {}
     if not value:
         raise Rejected("no JSON object with a question", text[:200])

@@ -15,6 +15,7 @@ from scripted_server import fails, says
     ('{"correct": true}', Verdict("", True)),
     ('{"correct": true} no: {"correct": false}', None), ("", None), ("true", None), ('{"reason": "cut', None),
     ('{"reason": "4", "correct": "maybe"}', None), ('{"reason": "4", "correct": 1}', None), ("[true]", None),
+    ('{"correct": true}?</think>{"correct": false}', Verdict("", False)),  # the template had opened the thoughts
     ('<think>{"reason": "4", "correct": true}', None), ("{" * 5000, None),
 ])
 def test_verdicts_are_read(reply, verdict):

@@ -43,6 +43,7 @@ def pair(question=GOOD["question"], answer=GOOD["answer"], *steps):
     json.dumps(GOOD), f"Sure!\n```json\n{json.dumps(GOOD, indent=2)}\n```\nI hope {{this}} helps.",
     '{} {"a": 1} ' + json.dumps(GOOD) + json.dumps({**GOOD, "question": "Another one?"}),
     "<think>{\"question\": \"no\"}</think>" + json.dumps(GOOD),
+    json.dumps({**GOOD, "answer": "no"}) + "</think>" + json.dumps(GOOD),
     json.dumps({**GOOD, "steps": GOOD["steps"][0]}),
     json.dumps(GOOD).replace("]", ",]"), json.dumps(GOOD).replace("}", ",}"), json.dumps(GOOD).replace("]", ""),
     json.dumps(GOOD).replace("?\"", "?\"}\n{"), json.dumps(GOOD)[:-1],
