@@ -18,6 +18,7 @@ A flag means the same in every script that has it; -h says what of. Beside those
 """
 
 import argparse
+import errno
 import math
 import os
 import sys
@@ -99,10 +100,11 @@ def run(main):
         main()
     except UserError as error:
         fail(" ".join(str(error).split()))
-    except BrokenPipeError:  # `... | head` has seen enough
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        sys.exit(141)
     except OSError as error:
+        windows = os.name == "nt" and error.errno == errno.EINVAL and not error.filename
+        if isinstance(error, BrokenPipeError) or windows:  # `... | head` has seen enough
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            sys.exit(141)
         fail(f"{error.strerror or error}: {error.filename or 'no file'}; check that it can be read and written")
     except KeyboardInterrupt:
         print(f"\n{Path(sys.argv[0]).name}: stopped", file=sys.stderr)
