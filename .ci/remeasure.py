@@ -49,7 +49,7 @@ CLAIMS = {  # (page, command as it stands there): {what is claimed: a pattern wh
         "nats a token": r"04_training.pt +([\d.]+)", "Kneser-Ney's": r"Kneser-Ney +([\d.]+)"},
     ("04_training/README.md", "python 04_training/ngram.py -d tinyshakespeare -t char --order 7"): {
         "nats, 5-gram": r"5-gram +([\d.]+)"},
-    ("04_training/FURTHER.md", "python 04_training/sft.py"): {"validation loss": r"step 136: .*loss ([\d.]+)"},
+    ("04_training/FURTHER.md", "python 04_training/sft.py"): {"validation loss": r"step 170: .*loss ([\d.]+)"},
     ("04_training/FURTHER.md", "python 04_training/dpo.py"): {"validation loss": r"step 150: .*loss ([\d.]+)"},
     ("04_training/FURTHER.md", "python 04_training/reward.py"): {"validation loss": r"step 150: .*loss ([\d.]+)"},
     ("04_training/FURTHER.md", "python 04_training/distill.py"): {"validation loss": r"step 400: .*loss ([\d.]+)"},
