@@ -23,7 +23,7 @@ from asking import ask, chosen_engine, engine_flags, examine, is_reasoner
 from chains import Chain, Guide, calculator, mod_10_calculator, row_generators, think
 from distributed import processes
 from exam_questions import EXAMS
-from exams import sit
+from family_runs import measured_runs
 from fast_decode import for_writing
 from flags import UserError, shown
 from problem_batches import STYLES
@@ -147,7 +147,7 @@ def main():
     with torch.no_grad(), autocast(model.head_weight.device, dtype):
         if args.eval:
             settings, of_chance = steering(args, name, tokenizer), (args.samples, args.runs, args.seed)
-            for line in sit(model, tokenizer, name, settings, args.limit or 400, *of_chance, args.difficulty):
+            for line in measured_runs(model, tokenizer, name, settings, args.limit or 400, *of_chance, args.difficulty):
                 print(line, flush=True)
         else:
             show(question, draw_chains(model, tokenizer, question, args, name, judge), family, args.plot, judge)

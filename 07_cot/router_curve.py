@@ -1,6 +1,6 @@
 """What the router saves: accuracy against tokens as its threshold moves, and what the distillation is worth.
 
-    python 07_cot/router_curve.py                       # figures/router.png, a row of the table for each seed
+    python 07_cot/router_curve.py                       # a figure, and a row of the table for each seed
     python 07_cot/router_curve.py --distillation        # the Tiny Thought Model's two steps, each alone and together
 
 Each seed has its own LoRA, Tiny Thought Model, router and test problems; the base is one. All difficulties count the
@@ -33,7 +33,6 @@ from thought_distillation import LESSONS, ensure_tiny
 from thought_plan import by_level
 from thoughts import ensure_thoughts, plan_of, thought_arguments
 
-HERE = Path(__file__).resolve().parent
 EDGES = (0, 0.2, 0.4, 0.6, 0.8, 0.9, 0.95, 1.01)  # of what is believed
 
 
@@ -49,7 +48,7 @@ def measured(plan, seed, args):
     spent = time.process_time() - began
     base, writer = open_pieces(plan, seed, args)
     router, threshold = load_router(paths["router"], base.device)
-    levels = held_out(plan, args.split, args.count, seed)
+    levels = held_out(plan, args.split, args.limit, seed)
     questions = [each.question for level in levels for each in level]
     ways = weighed(all_ways(base, writer, router.probabilities, find(plan.data), questions, budget_of(plan)),
                    list(map(len, levels)))
@@ -93,7 +92,7 @@ def reliability(believed, right):
 
 def distilled(plan, seed, args):
     """The record of a seed's students: parameters and accuracy of the teacher and of each lesson."""
-    levels = held_out(plan, args.split, args.count, seed)
+    levels = held_out(plan, args.split, args.limit, seed)
     problems = [each for level in levels for each in level]
     weights = [1 / len(level) / len(levels) for level in levels for _ in level]
     paths = {"teacher": ensure_base(plan, args)}
@@ -113,7 +112,7 @@ def records(args, plan, measure_seed, kind):
     path, found = Path(args.results), []
     done = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()] if path.exists() else []
     for seed in args.seeds:
-        what = {"kind": kind, "plan": asdict(plan), "seed": seed, "split": args.split, "count": args.count}
+        what = {"kind": kind, "plan": asdict(plan), "seed": seed, "split": args.split, "count": args.limit}
         record = next((each for each in done if each["what"] == what), None)
         if record is None:
             record = {"what": what, **json.loads(json.dumps(measure_seed(plan, seed, args)))}
@@ -187,18 +186,18 @@ def distillation_table(found):
 
 
 def main():
-    parser = thought_arguments("Draw accuracy against tokens, as the router's threshold moves.")
+    parser = thought_arguments("Draw accuracy against tokens, as the router's threshold moves.", seed=False)
     group = parser.add_argument_group("what is measured")
     group.add_argument("--seeds", type=int, nargs="+", default=[1337, 1338, 1339], help="of all but the base")
-    group.add_argument("--count", type=int, default=60, help="problems of each difficulty, or all that there are")
+    group.add_argument("--limit", type=int, default=60, help="problems of each difficulty, or all that there are")
     group.add_argument("--split", choices=["test", "validation"], default="test", help="from which part")
     group.add_argument("--distillation", action="store_true", help="a table of teacher and students instead")
     group.add_argument("--results", metavar="PATH", default=str(flags.CHECKPOINTS / "07_thoughts_curve.jsonl"),
                        help="what was measured, a JSON line for each seed")
-    group.add_argument("-o", "--output", default=str(HERE / "figures" / "router.png"), help="the figure")
+    group.add_argument("-o", "--output", default=str(flags.CHECKPOINTS / "07_router.png"), help="the figure")
     args = parser.parse()
-    if args.count < 1:
-        raise UserError(f"count {args.count} must be at least 1")
+    if args.limit < 1:
+        raise UserError(f"limit {args.limit} must be at least 1")
     plan = plan_of(args)
     torch.set_num_threads(1)  # several would wait for each other, and that would count
     machine = f"one thread, {measure.machine('torch')}"

@@ -57,7 +57,7 @@ def routed(question, args, plan=None):
     yield f"answer: {found.answer} ({truth}); {found.written} tokens written, {found.read} read"
 
 
-def thought_arguments(description):
+def thought_arguments(description, seed=True):
     parser = flags.Parser(description)
     group = parser.add_argument_group("pieces")
     meanings = {"data": "the family of problems", "hardest": "difficulty; problems are of all up to it",
@@ -69,7 +69,7 @@ def thought_arguments(description):
     for each in fields(Plan):
         short = ["-d"] if each.name == "data" else []
         group.add_argument(*short, f"--{each.name}", type=each.type, default=each.default, help=meanings[each.name])
-    flags.machine_flags(parser)
+    flags.machine_flags(parser, seed)
     return parser
 
 

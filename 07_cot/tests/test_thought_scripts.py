@@ -68,19 +68,19 @@ def test_the_pieces_are_trained_once_and_measured(copied):
     assert "calibration error" in out
     again = ran(copied, "thoughts.py", *FEW)
     assert "training" not in again and again.count(".pt") == 4
-    out = ran(copied, "router_curve.py", *FEW, "--seeds", 1337, "--count", 5, "-o", copied / "router.png")
+    out = ran(copied, "router_curve.py", *FEW, "--seeds", 1337, "--limit", 5, "-o", copied / "router.png")
     assert "| seed | at once | always | router |" in out and "\n| 1337 | " in out and "\n| 3 | 5 | " in out
     assert (copied / "router.png").read_bytes()[:4] == b"\x89PNG"
     out = subprocess.check_output([sys.executable, "-c", ASKING, *map(str, FEW)], cwd=copied, encoding="utf-8",
                                   timeout=300)
     assert "\n3*9+6?  (" in out and "\n0 thoughts: 0." in out
     assert re.search(r"\nanswer: .*; \d+ tokens written, \d+ read\n", out)
-    out = ran(copied, "router_curve.py", *FEW, "--seeds", 1337, "--count", 5, "--distillation")
+    out = ran(copied, "router_curve.py", *FEW, "--seeds", 1337, "--limit", 5, "--distillation")
     assert "\n| teacher | " in out and "\n| both steps | " in out
 
 
 def test_another_family(copied):
-    out = ran(copied, "router_curve.py", "-d", "addition", *FEW, "--seeds", 5, "--count", 4, "-o", copied / "other.png")
+    out = ran(copied, "router_curve.py", "-d", "addition", *FEW, "--seeds", 5, "--limit", 4, "-o", copied / "other.png")
     assert "addition, difficulties up to 3" in out and "\n| 5 | " in out
 
 

@@ -5,7 +5,7 @@ from metrics import chain_metrics, one_line, over_runs, sample_metrics
 from tasks import draw, find
 
 
-def sit(model, tokenizer, data, settings, limit, samples, runs, seed, difficulty=None):
+def measured_runs(model, tokenizer, data, settings, limit, samples, runs, seed, difficulty=None):
     """Yield lines: what each of `runs` came to on `limit` test problems of a family, then means and deviations.
 
     pass@N is what the original called accuracy; maj@N is what a user gets who lets the N chains vote.
