@@ -13,7 +13,6 @@ from dataclasses import asdict
 from pathlib import Path
 
 import torch
-from filelock import FileLock
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "checkpoints"))
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "01_tokenizer"))
@@ -139,13 +138,11 @@ def check_length(args, train_tokens):
 
 
 def ensure_model():
-    """The path of the default checkpoint; if there is none, it is trained now, with the default numbers."""
-    with FileLock(f"{DEFAULT_CHECKPOINT}.lock"):
-        if not DEFAULT_CHECKPOINT.exists():
-            print(f"no {shown(DEFAULT_CHECKPOINT)} yet: training the default model first")
-            if train_command(training_arguments("").parse([])) is None:
-                sys.exit(130)
-    return DEFAULT_CHECKPOINT
+    """The path of the default checkpoint; if there is none, it is trained now, with the default numbers.
+
+    A run that was stopped may be a reader's own, of another text: it is left as it is, and `load_model` says so.
+    """
+    return checkpoint.ensured(DEFAULT_CHECKPOINT, lambda words: train_command(training_arguments("").parse(words)))
 
 
 def load_model(args):
@@ -156,8 +153,7 @@ def load_model(args):
     loaded = checkpoint.load(args.load_model, "gpt")
     flags.take_numbers(args, loaded["config"], {}, args.load_model)
     tokenizer = choose_tokenizer(args, loaded["tokenizer"], args.load_model)
-    if not loaded["progress"]["finished"]:
-        print(f"{args.load_model} is unfinished: step {loaded['progress']['step']:,} of {loaded['run']['steps']:,}")
+    checkpoint.tell_unfinished(loaded, args.load_model)
     return *build(args, tokenizer.vocab_size, loaded), tokenizer
 
 

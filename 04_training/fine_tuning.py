@@ -122,8 +122,8 @@ def with_added(loaded, path):
 def load_model(args):
     """(model, dtype, tokenizer) of what -l names, to be used as it is."""
     model, tokenizer, loaded = open_model(args.load_model)
-    if loaded and not loaded["progress"]["finished"]:
-        print(f"{args.load_model} is unfinished: step {loaded['progress']['step']:,} of {loaded['run']['steps']:,}")
+    if loaded:
+        checkpoint.tell_unfinished(loaded, args.load_model)
     return *placed(model, args), tokenizer
 
 
@@ -157,6 +157,8 @@ def begin(args, method, numbers, real_numbers, ensure):
     peft = chosen_peft(args)
     loaded = None if real else checkpoint.load(name, "gpt", "adapters")
     going_on = bool(loaded) and loaded["run"].get("method") == method and not loaded["progress"]["finished"]
+    if loaded and not going_on:
+        checkpoint.tell_unfinished(loaded, name)
     args.real_weights = real or bool(loaded) and loaded["run"].get("real_weights", False)  # or trained from them
     defaults = numbers | real_numbers if args.real_weights else numbers
     for flag, value in (defaults | (loaded["run"] if loaded and going_on else {})).items():

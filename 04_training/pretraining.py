@@ -5,7 +5,6 @@ import sys
 from pathlib import Path
 
 import torch
-from filelock import FileLock
 from torch.utils.checkpoint import checkpoint as recomputed
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "checkpoints"))
@@ -14,6 +13,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "03_gpt"))
 import flags
 import trainer
 from batches import mixed_batches, shuffled_batches, within_documents
+from checkpoint import ensured
 from cost import flops_per_token, matrix_speed
 from distributed import share_gradients
 from flags import UserError, shown
@@ -157,11 +157,10 @@ def ensure_model():
     """The path of the default checkpoint; if there is none, of one from a short run, which is done now."""
     if DEFAULT_CHECKPOINT.exists():
         return DEFAULT_CHECKPOINT
-    with FileLock(f"{SHORT_CHECKPOINT}.lock"):
-        if not SHORT_CHECKPOINT.exists():
-            print(f"no {shown(DEFAULT_CHECKPOINT)} yet: a short run first (04_training/train.py makes a better model)")
-            args = parse(training_arguments(""), ["-s", str(SHORT_CHECKPOINT)])
-            args.steps //= 4
-            if train_command(args) is None:
-                sys.exit(130)
-    return SHORT_CHECKPOINT
+
+    def train(words):
+        args = parse(training_arguments(""), words)
+        args.steps //= 4
+        return train_command(args)
+
+    return ensured(SHORT_CHECKPOINT, train, "gpt", first="a short run (04_training/train.py makes a better model)")

@@ -14,15 +14,15 @@ import sys
 from pathlib import Path
 
 import torch
-from filelock import FileLock
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "checkpoints"))
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "03_gpt"))
 import flags
 from chat_data import conversations
 from chat_template import conversation_tokens
+from checkpoint import ensured
 from fine_tuning import begin, fine_tune, fine_tuning_flags, open_model
-from flags import UserError, shown
+from flags import UserError
 from packing import fill_rows, packed, packed_batches
 from pretraining import ensure_model
 from sampling import evaluating
@@ -93,12 +93,8 @@ def train_command(args):
 
 def ensure_sft():
     """The path of the default checkpoint; if there is none, it is trained now."""
-    with FileLock(f"{DEFAULT_CHECKPOINT}.lock"):
-        if not DEFAULT_CHECKPOINT.exists():
-            print(f"no {shown(DEFAULT_CHECKPOINT)} yet: teaching a model to answer first (04_training/sft.py)")
-            if train_command(arguments().parse([])) is None:
-                sys.exit(130)
-    return DEFAULT_CHECKPOINT
+    return ensured(DEFAULT_CHECKPOINT, lambda words: train_command(arguments().parse(words)), "gpt", "adapters",
+                   first="teaching a model to answer first (04_training/sft.py)")
 
 
 def main():

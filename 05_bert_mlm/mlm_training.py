@@ -6,7 +6,6 @@ from dataclasses import asdict, replace
 from pathlib import Path
 
 import torch
-from filelock import FileLock
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "checkpoints"))
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "01_tokenizer"))
@@ -216,14 +215,14 @@ def ensure_model():
     """The path of the default checkpoint; if there is none, of one from a short run, which is done now."""
     if DEFAULT_CHECKPOINT.exists():
         return DEFAULT_CHECKPOINT
-    with FileLock(f"{SHORT_CHECKPOINT}.lock"):
-        if not SHORT_CHECKPOINT.exists():
-            print(f"no {shown(DEFAULT_CHECKPOINT)} yet: a short run first (05_bert_mlm/train.py makes a better model)")
-            args = training_arguments("").parse(["-s", str(SHORT_CHECKPOINT)])
-            args.steps //= 4
-            if train_command(args) is None:
-                sys.exit(130)
-    return SHORT_CHECKPOINT
+
+    def train(words):
+        args = training_arguments("").parse(words)
+        args.steps //= 4
+        return train_command(args)
+
+    first = "a short run (05_bert_mlm/train.py makes a better model)"
+    return checkpoint.ensured(SHORT_CHECKPOINT, train, "bert", first=first)
 
 
 def load_model(args):
@@ -234,8 +233,6 @@ def load_model(args):
         loaded = checkpoint.load(args.load_model, "bert")
         tokenizer, model = from_state(loaded["tokenizer"]), BERT(BERTConfig(**loaded["config"]))
         model.load_state_dict(loaded["model"])
-        if not loaded["progress"]["finished"]:
-            print(f"{args.load_model} is unfinished: step {loaded['progress']['step']:,} of"
-                  f" {loaded['run']['steps']:,}")
+        checkpoint.tell_unfinished(loaded, args.load_model)
     model, dtype = placed(model.eval(), args)
     return model, dtype, tokenizer

@@ -19,7 +19,6 @@ from statistics import mean
 
 import torch
 import torch.nn.functional as F
-from filelock import FileLock
 from torch import nn
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "checkpoints"))
@@ -153,6 +152,8 @@ def train_command(args):
     name = args.load_model or str(mlm_training.ensure_model())
     config, weights, tokenizer, loaded = open_model(name)
     going_on = bool(loaded) and loaded["kind"] == "bert_qa" and not loaded["progress"]["finished"]
+    if loaded and not going_on:
+        checkpoint.tell_unfinished(loaded, name)
     real = tokenizer.kind == "wordpiece"  # or trained further from real weights
     defaults = NUMBERS | (REAL_NUMBERS if real else {}) | (loaded["run"] if loaded and going_on else {})
     for flag, value in defaults.items():
@@ -201,12 +202,8 @@ def train_command(args):
 
 def ensure_answering():
     """The path of the default checkpoint; if there is none, it is trained now."""
-    with FileLock(f"{DEFAULT_CHECKPOINT}.lock"):
-        if not DEFAULT_CHECKPOINT.exists():
-            print(f"no {shown(DEFAULT_CHECKPOINT)} yet: teaching a model to answer first")
-            if train_command(arguments().parse([])) is None:
-                sys.exit(130)
-    return DEFAULT_CHECKPOINT
+    return checkpoint.ensured(DEFAULT_CHECKPOINT, lambda words: train_command(arguments().parse(words)), "bert_qa",
+                              first="teaching a model to answer first")
 
 
 def ask_command(args):
@@ -218,6 +215,7 @@ def ask_command(args):
         raise UserError("a question needs a text that has the answer: give --ask and --context, neither of them empty")
     path = args.load_model or str(ensure_answering())
     loaded = checkpoint.load(path, "bert_qa")
+    checkpoint.tell_unfinished(loaded, path)
     config, tokenizer = BERTConfig(**loaded["config"]), from_state(loaded["tokenizer"])
     marks = Marks.of(tokenizer)
     example = encode(question, context, tokenizer, marks)

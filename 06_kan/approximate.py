@@ -12,7 +12,6 @@ import sys
 from pathlib import Path
 
 import torch
-from filelock import FileLock
 from functions import SHAPES, TARGETS, find, ranges_of, read_points, rescale, sample
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "checkpoints"))
@@ -247,7 +246,7 @@ def train_command(args):
                                                       "optimizer", "learning_rate", "steps", "seed")}
         states = (loaded["models"] if loaded else {}) | {kind: each.state for kind, each in kept.items()}
         checkpoint.save(save, "kan", models=states, configs=configs, scale=scale, points=x[:1000].clone(), run=run,
-                        errors={kind: each.error for kind, each in kept.items()})
+                        errors={kind: each.error for kind, each in kept.items()}, stopped=stopped)
         draw_losses(watched, scale["deviation"], save.with_suffix(".png"), f"{args.data}, {args.optimizer}")
         print(f"checkpoint {shown(save)}, loss curves {shown(save.with_suffix('.png'))}")
     return None if stopped else {kind: each.error for kind, each in kept.items()}
@@ -255,17 +254,14 @@ def train_command(args):
 
 def ensure_model():
     """The path of the default checkpoint; if there is none, it is trained now, in seconds."""
-    with FileLock(f"{DEFAULT_CHECKPOINT}.lock"):
-        if not DEFAULT_CHECKPOINT.exists():
-            print(f"no {shown(DEFAULT_CHECKPOINT)} yet: training the default networks first")
-            if train_command(training_arguments("").parse([])) is None:
-                sys.exit(130)
-    return DEFAULT_CHECKPOINT
+    return checkpoint.ensured(DEFAULT_CHECKPOINT, lambda words: train_command(training_arguments("").parse(words)))
 
 
 def load_models(path):
     """A checkpoint's networks by kind, "kan" and "mlp", and all else that it holds."""
     loaded = checkpoint.load(path, "kan")
+    if loaded.get("stopped"):
+        print(f"{shown(path)} is of a run that was stopped before its end")
     return {kind: restored(kind, Kept(loaded["configs"][kind], state, 0.0))
             for kind, state in loaded["models"].items()}, loaded
 

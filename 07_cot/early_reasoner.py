@@ -4,12 +4,11 @@ import sys
 import zlib
 from pathlib import Path
 
-from filelock import FileLock
-
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "checkpoints"))
 import flags
-from flags import UserError, shown
-from reasoner import is_finished, train_command, training_arguments
+from checkpoint import ensured
+from flags import UserError
+from reasoner import train_command, training_arguments
 
 # chosen on validation problems: of these the likeliest chains solve about a fifth (countdown) and two fifths
 EARLY = {"countdown": {"difficulty": 4, "batch_size": 64, "steps": 250},
@@ -32,11 +31,9 @@ def ensure_early(data, seed=1337):
 
 def ensure_trained(path, data, chosen, seed):
     """The path of a reasoner with these settings; where there is no finished one it is trained now."""
-    with FileLock(f"{path}.lock"):
-        if not is_finished(path):
-            print(f"no finished {shown(path)} yet: training it first")
-            words = ["-d", data, "-l", path, "-s", path, "--seed", seed, "--difficulty", chosen["difficulty"],
-                     128, chosen["batch_size"], 256, 5e-3, chosen["steps"]]
-            if train_command(training_arguments("").parse(map(str, words)), "chain") is None:
-                sys.exit(130)
-    return path
+    def train(words):
+        words += ["-d", data, "--seed", seed, "--difficulty", chosen["difficulty"],
+                  128, chosen["batch_size"], 256, 5e-3, chosen["steps"]]
+        return train_command(training_arguments("").parse(map(str, words)), "chain")
+
+    return ensured(path, train, "gpt")

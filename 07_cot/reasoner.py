@@ -5,7 +5,6 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from filelock import FileLock
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "checkpoints"))
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "01_tokenizer"))
@@ -188,28 +187,18 @@ def train_command(args, style):
     return share
 
 
-def is_finished(path, kind="gpt"):
-    """Whether a checkpoint is there whose run was not interrupted."""
-    return path.exists() and checkpoint.load(path, kind)["progress"]["finished"]
-
-
 def ensure_reasoner(data="arithmetic", style="chain"):
     """The path of the model of a family; if there is none, it is trained now, with the default numbers."""
-    path = default_path(data, style)
-    with FileLock(f"{path}.lock"):
-        if not is_finished(path):
-            print(f"no finished {shown(path)} yet: training it first")
-            words = ["-d", data, "-l", str(path), "-s", str(path)]  # goes on where it was stopped
-            if train_command(training_arguments("").parse(words), style) is None:
-                sys.exit(130)
-    return path
+    def train(words):
+        return train_command(training_arguments("").parse(["-d", data, *words]), style)
+
+    return checkpoint.ensured(default_path(data, style), train, "gpt")
 
 
 def load_reasoner(path, args):
     """(model, dtype, tokenizer, its run) of a checkpoint. `args` says on which device and in which dtype."""
     loaded = checkpoint.load(path, "gpt")
-    if not loaded["progress"]["finished"]:
-        print(f"{shown(path)} is unfinished: step {loaded['progress']['step']:,} of {loaded['run']['steps']:,}")
+    checkpoint.tell_unfinished(loaded, path)
     args.dropout = 0.0
     model, dtype = build(args, None, loaded)
     return model.eval(), dtype, from_state(loaded["tokenizer"]), loaded["run"]

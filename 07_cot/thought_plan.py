@@ -21,7 +21,6 @@ import flags
 from family import problems
 from flags import shown
 from optimizers import make_optimizer
-from reasoner import is_finished
 from sampling import evaluating
 from schedules import linear
 from tasks import find
@@ -118,7 +117,7 @@ def even_batches(rows, tokens, seed):
 def ensured(path, kind, train):
     """A path, behind which a finished checkpoint stands: trained now by `train()` if it was not there."""
     with FileLock(f"{path}.lock"):
-        if not is_finished(path, kind):
+        if not checkpoint.is_finished(path, kind):
             print(f"no finished {shown(path)} yet: training it first")
             if train() is None:
                 sys.exit(130)

@@ -31,7 +31,7 @@ import flags
 from batches import in_turn
 from chain_labels import auc, example, is_solved, padded, places, step_labels, with_end
 from chains import room, row_generators, think
-from early_reasoner import EARLY, ensure_early, is_finished
+from early_reasoner import EARLY, ensure_early
 from flags import UserError, shown
 from gpt import GPT, GPTConfig
 from lm_model import placed
@@ -266,7 +266,7 @@ def ensure_verifiers(data="arithmetic", kinds=("process",), seed=1337):
     early, key = ensure_early(data, seed), zlib.crc32(repr((NUMBERS, CHOICES)).encode())
     paths = {kind: early.with_stem(f"{early.stem}_{kind}_{key:08x}") for kind in kinds}
     with FileLock(f"{early}.verifiers.lock"):
-        missing = [kind for kind in kinds if not is_finished(paths[kind], "verifier")]
+        missing = [kind for kind in kinds if not checkpoint.is_finished(paths[kind], "verifier")]
         for kind in missing:
             print(f"no finished {shown(paths[kind])} yet: training it first")
             words = ["-d", data, "--reasoner", early, "--seed", seed, "-l", paths[kind], "-s", paths[kind]]

@@ -3,11 +3,13 @@
 It holds nothing but tensors, numbers, strings, lists and dicts, so that loading one runs no code.
 """
 
+import sys
 from pathlib import Path
 
 import torch
 from atomic import replacing
-from flags import UserError
+from filelock import FileLock
+from flags import UserError, shown
 
 FORMAT = "llm-from-scratch checkpoint 2"
 
@@ -39,4 +41,28 @@ def load(path, *kinds):
         raise UserError(f"{path} holds a model of the kind {contents['kind']!r}, not {kinds[0]!r}: give another with"
                         " -l")
     return contents
+
+
+def tell_unfinished(loaded, path):
+    """Print how far the run of a loaded checkpoint came, if it was stopped."""
+    if not loaded["progress"]["finished"]:
+        print(f"{shown(path)} is unfinished: step {loaded['progress']['step']:,} of {loaded['run']['steps']:,}")
+
+
+def is_finished(path, *kinds):
+    """Whether a checkpoint is there whose run was not stopped; one without a progress was written at the end."""
+    return path.exists() and load(path, *kinds).get("progress", {"finished": True})["finished"]
+
+
+def ensured(path, train, *kinds, first="training it first"):
+    """The path of a checkpoint; if there is none, `train` makes it now, called with the flags that say where.
+
+    With `kinds`, a run of theirs that was stopped goes on first; without, what it left is taken as it is.
+    """
+    with FileLock(f"{path}.lock"):  # a second script waits for the first one's training
+        if not (is_finished(path, *kinds) if kinds else path.exists()):
+            print(f"no{' finished' if path.exists() else ''} {shown(path)} yet: {first}")
+            if train([*(["-l", str(path)] if path.exists() else []), "-s", str(path)]) is None:
+                sys.exit(130)
+    return path
 

@@ -55,6 +55,27 @@ def test_loading_runs_no_code(tmp_path):
     assert not (tmp_path / "ran").exists()
 
 
+def test_what_is_missing_is_trained_once_and_what_was_stopped_goes_on(tmp_path, capsys):
+    path, calls = tmp_path / "a.pt", []
+
+    def train(words):
+        calls.append(words)
+        checkpoint.save(path, "test", progress={"finished": len(calls) > 1, "step": 20}, run={"steps": 1000})
+        return [] if len(calls) > 1 else None  # the first time Ctrl-C stops it
+
+    with pytest.raises(SystemExit, match="130"):
+        checkpoint.ensured(path, train, "test")
+    checkpoint.tell_unfinished(checkpoint.load(path, "test"), path)
+    assert "a.pt yet: training it first" in (out := capsys.readouterr().out)
+    assert "a.pt is unfinished: step 20 of 1,000" in out
+    assert checkpoint.ensured(path, train) == path and len(calls) == 1, "without a kind it is taken as it is"
+    assert checkpoint.ensured(path, train, "other", "test") == checkpoint.ensured(path, train, "test") == path
+    assert calls == [["-s", str(path)], ["-l", str(path), "-s", str(path)]], "what was stopped must go on, once"
+    assert "no finished" in capsys.readouterr().out
+    checkpoint.save(path, "test")
+    assert checkpoint.is_finished(path, "test"), "one that is written only at the end knows no progress"
+
+
 def test_a_failure_keeps_the_old_file_and_leaves_nothing(tmp_path):
     (tmp_path / "a.txt").write_text("old", encoding="utf-8")
     with pytest.raises(ZeroDivisionError), replacing(tmp_path / "a.txt") as beside:
