@@ -11,7 +11,6 @@ share of the questions and writes a part of its own; the first one puts the part
 
 import contextlib
 import json
-import os
 import sys
 import time
 from dataclasses import asdict, replace
@@ -34,6 +33,7 @@ from flags import UserError, shown
 from metrics import accuracy, over_runs, sample_metrics
 from prompting import PROMPTINGS, STOP, conversation, finally_asked, shots_of
 from prompting import asked as as_text
+from result_lines import add_lines, read_lines
 from trainer import this_process
 
 ONCE = Request()  # one reply, of the likeliest tokens
@@ -49,20 +49,18 @@ def key(line):
 
 
 def kept(path, settings):
-    """{key: line} of a file of results, which is begun if it is not there; a last line that was cut is dropped.
+    """{key: line} of a file of results, which is begun if it is not there, or not even its first line is whole.
 
     Raises UserError for other settings, or a file of something else, which stays as it is.
     """
     path = Path(path)
-    there = path.read_bytes() if path.exists() else b""
-    whole, newline, cut = there.rpartition(b"\n")
-    begun = json.dumps({"settings": settings}) + "\n"
-    if not newline and begun.encode("utf-8").startswith(cut):
+    first = {"settings": settings}
+    if not path.exists() or json.dumps(first).encode("utf-8").startswith(path.read_bytes()):
         with replacing(path) as beside:
-            beside.write_text(begun, encoding="utf-8")
+            add_lines(beside, [first])
         return {}
     try:
-        head, *lines = [json.loads(line) for line in whole.decode("utf-8").split("\n")]
+        head, *lines = read_lines(path)
         then, found = head["settings"], {key(line): line for line in lines}
         for name in [*settings, *sorted(then.keys() - settings.keys())]:
             if settings.get(name) != then.get(name):
@@ -70,17 +68,7 @@ def kept(path, settings):
                                 " another file with --results, or the settings with which it was begun")
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise UserError(f"{path} is no file of results, or damaged: give another one with --results") from error
-    if cut:
-        os.truncate(path, len(whole) + 1)
     return found
-
-
-def append(path, lines):
-    """Add lines in one write, so that others see all of them or none, and see that they reach the disk."""
-    with open(path, "ab") as file:
-        file.write("".join(json.dumps(line, ensure_ascii=False) + "\n" for line in lines).encode("utf-8"))
-        file.flush()
-        os.fsync(file.fileno())
 
 
 def part(path, rank):
@@ -92,7 +80,7 @@ def gathered(path, settings):
     found = kept(path, settings)
     for each in sorted(Path(path).parent.glob(f"{Path(path).name}.part*")):
         new = {name: line for name, line in kept(each, settings).items() if name not in found}
-        append(path, new.values())
+        add_lines(path, new.values())
         found |= new
         each.unlink()
     return found
@@ -143,11 +131,11 @@ def answer(ask, asked, runs, request, path, done):
             these, began = open_ones[first : first + count], time.perf_counter()
             found = ask([question for _, question in these], request.seed + run)
             seconds = (time.perf_counter() - began) / sum(map(len, found))  # a reply's share of its batch's
-            append(path, [{"run": run, "number": number, "sample": sample, "question": as_text(question), "reply": text,
-                           "extracted": said, "gold": question.answer, "right": said == question.answer,
-                           "tokens": tokens, "seconds": round(seconds, 4)}
-                          for (number, question), replies in zip(these, found)
-                          for sample, (text, said, tokens) in enumerate(replies)])
+            add_lines(path, [{"run": run, "number": number, "sample": sample, "question": as_text(question),
+                              "reply": text, "extracted": said, "gold": question.answer,
+                              "right": said == question.answer, "tokens": tokens, "seconds": round(seconds, 4)}
+                             for (number, question), replies in zip(these, found)
+                             for sample, (text, said, tokens) in enumerate(replies)])
             yield sum(map(len, found))
 
 

@@ -5,7 +5,6 @@ collapses, training ends with these.
 """
 
 import argparse
-import json
 import math
 import sys
 import time
@@ -22,7 +21,6 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "03_gpt"))
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "04_training"))
 import checkpoint
 import flags
-from atomic import replacing
 from chain_labels import is_solved
 from chains import think
 from early_reasoner import ensure_trained
@@ -34,6 +32,7 @@ from objectives import ChainLoss
 from optimizers import make_optimizer
 from problem_batches import example, padded
 from reasoner import load_reasoner
+from result_lines import add_lines
 from sampling import Sampling, evaluating
 from schedules import constant
 from tasks import draw, find
@@ -269,21 +268,13 @@ def train_student(args, name, choices, teach):
     print(f"perplexity of right chains, a character: {perplexity:.4f} before,"
           f" {record['perplexity_after']:.4f} after")
     if args.results:
-        add_line(args.results, record)
+        add_lines(args.results, [record])
     if save:
         progress = {"step": last["step"], "finished": True, "seconds": last["seconds"]}
         checkpoint.save(save, "gpt", model=student.model.state_dict(), config=asdict(student.model.config),
                         tokenizer=student.tokenizer.state(), run=run, progress=progress)
         print(f"checkpoint {shown(save)}")
     return record
-
-
-def add_line(path, record):
-    """One more JSON line in a file."""
-    path = Path(path)
-    lines = path.read_text(encoding="utf-8") if path.exists() else ""
-    with replacing(path) as beside:
-        beside.write_text(lines + json.dumps(record) + "\n", encoding="utf-8")
 
 
 def entropy_of(chains):

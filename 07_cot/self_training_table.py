@@ -19,6 +19,7 @@ import star
 from atomic import replacing, save_figure
 from flags import UserError, shown
 from policy_loss import VARIANTS
+from result_lines import read_lines
 
 SEEDS = [1337, 1338, 1339]
 ONE_SEED = ["dr_grpo", "dapo", "gspo", "reinforce++"]  # RLOO is Dr. GRPO but for a factor, to which AdamW is blind
@@ -27,8 +28,7 @@ ONE_SEED = ["dr_grpo", "dapo", "gspo", "reinforce++"]  # RLOO is Dr. GRPO but fo
 def record_of(run, seed, args):
     """The record of a run, from the file of results, or measured now."""
     path = Path(args.results)
-    lines = path.read_text(encoding="utf-8").splitlines() if path.exists() else []
-    for record in map(json.loads, lines):
+    for record in read_lines(path):
         if (record["what"] if record["what"] == "star" else record["variant"], record["seed"]) == (run, seed):
             return record
     saved = path.with_name(f"{path.stem}_{run}_{seed}.pt")

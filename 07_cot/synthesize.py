@@ -11,7 +11,6 @@ grow, a batch of passages at a time: the same command goes on where it was stopp
 """
 
 import json
-import os
 import re
 import sys
 from dataclasses import replace
@@ -30,13 +29,13 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "04_training"))
 import corpora
 import flags
 from annotate import Rejected, problem_of, report
-from atomic import replacing
-from chat_data import records, said
+from chat_data import said
 from endpoint import Endpoint
 from engine import Request, load_engine
 from flags import UserError, shown
 from question_checks import Seen, checked, pair_from, questions_apart
 from reading import END_OF_TEXT
+from result_lines import add_lines, read_lines
 from tasks import FAMILIES, draw
 
 OUTPUT = flags.CHECKPOINTS / "07_synthesized.jsonl"
@@ -132,31 +131,13 @@ def replies_in_parts(engine, texts, request):
 # ---- the two files ----
 
 
-def whole_records(path):
-    """The records of a file whose last line may be cut off, by a kill say: that line is dropped."""
-    if not path.exists():
-        return []
-    whole, newline, _ = path.read_bytes().rpartition(b"\n")
-    if whole + newline != path.read_bytes():
-        with replacing(path) as beside:
-            beside.write_bytes(whole + newline)
-    return [record for _, record in records(path)]
-
-
-def append(path, lines):
-    """Add records to a file, all in one write."""
-    with open(path, "ab", buffering=0) as file:
-        file.write("".join(json.dumps(line, ensure_ascii=False) + "\n" for line in lines).encode(errors="replace"))
-        os.fsync(file)
-
-
 class Pairs:
     """What is kept and what is rejected, in two files and in memory; `common` is the same for all lines of a file."""
 
     def __init__(self, path, common, apart):
         self.paths = path, path.with_suffix(".rejected.jsonl")
         self.common = common
-        self.kept, self.rejected = map(whole_records, self.paths)
+        self.kept, self.rejected = map(read_lines, self.paths)
         self.new = [], []
         self.seen = Seen(apart, [pair["question"] for _, pair in EXAMPLES])
         for line in (*self.kept, *self.rejected):
@@ -167,6 +148,7 @@ class Pairs:
         for line in self.kept:
             self.seen.add(line["question"], FAMILIES.get(line["source"]))
         self.done = {line["sha256"] for line in (*self.kept, *self.rejected)}  # passages, and questions of families
+        self.write()  # nothing yet; but a last line that was cut off goes
 
     def judge(self, make, origin, family=None, reply=None):
         """Keep the Problem that make() returns or, with its reason, what was said instead."""
@@ -184,7 +166,7 @@ class Pairs:
     def write(self):
         """Append what was judged since the last time."""
         for path, new, old in zip(self.paths, self.new, (self.kept, self.rejected)):
-            append(path, new)
+            add_lines(path, new)
             old += new
             new.clear()
 

@@ -11,6 +11,7 @@ import argparse
 import json
 import sys
 import time
+from functools import partial
 from pathlib import Path
 from statistics import mean
 
@@ -24,6 +25,7 @@ from chains import think
 from early_reasoner import EARLY, ensure_early
 from flags import UserError, shown
 from reasoner import load_reasoner
+from result_lines import measured_once
 from tasks import draw, find
 from verifier import CHOICES, KINDS, NUMBERS, drawn_chains, ensure_verifiers, load_verifier, scores
 from voting import WAYS, passed, per_token
@@ -119,18 +121,10 @@ def settings_of(data, seed, args):
 
 def records(args):
     """The records of all families and seeds, each measured now if the file of results has it not yet."""
-    path, found = Path(args.results), {}
-    lines = path.read_text(encoding="utf-8").splitlines() if path.exists() else []
-    done = [json.loads(line) for line in lines]
+    found = {}
     for data in args.data:
         for seed in args.seeds:
-            what = settings_of(data, seed, args)
-            record = next((each for each in done if each["what"] == what), None)
-            if record is None:
-                record = {"what": what, **measured(data, seed, args)}
-                done.append(record)
-                with replacing(path) as beside:
-                    beside.write_text("".join(f"{json.dumps(each)}\n" for each in done), encoding="utf-8")
+            record = measured_once(args.results, settings_of(data, seed, args), partial(measured, data, seed, args))
             print(f"{data}, seed {seed}: greedy {record['greedy']:.3f}, with {args.samples} samples "
                   + ", ".join(f"{way} {shares[-1]:.3f}" for way, shares in record["accuracy"].items()))
             found.setdefault(data, []).append(record)

@@ -6,7 +6,6 @@
 Both models have the same size and see as many tokens; training ends after the same number of steps.
 """
 
-import json
 import sys
 import time
 from collections import Counter
@@ -18,16 +17,16 @@ import torch
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "checkpoints"))
 import flags
 import measure
-from atomic import replacing
 from flags import UserError
 from metrics import accuracy
 from problem_batches import STYLES
 from reasoner import load_reasoner, solved, train_command, training_arguments
+from result_lines import measured_once
 from tasks import FAMILIES, draw, find
 
 DATA = ["arithmetic", "addition", "knights"]
 SEEDS = [1337, 1338, 1339]
-CELLS = flags.CHECKPOINTS / "07_with_and_without.json"
+CELLS = flags.CHECKPOINTS / "07_with_and_without.jsonl"
 
 
 def arguments():
@@ -52,9 +51,7 @@ def measured(data, style, seed, args):
 
     Seconds of a processor, not of the clock: what else runs at the time does not count.
     """
-    known = json.loads(CELLS.read_text(encoding="utf-8")) if CELLS.exists() else {}
-    name = f"{data} {find(data).difficulty} {style} {seed} {args.steps} {args.second_head} {args.limit}"
-    if name not in known:
+    def trained():
         path = flags.CHECKPOINTS / f"07_compared_{data}_{style}_{seed}.pt"
         words = ["-d", data, "--seed", seed, "-s", path, "--device", args.device, "--dtype", args.dtype,
                  "--second_head", args.second_head]
@@ -65,10 +62,12 @@ def measured(data, style, seed, args):
         seconds = time.process_time() - began
         model, dtype, tokenizer, _ = load_reasoner(path, of_training)
         right = solved(model, tokenizer, data, draw(data, "test", args.limit, seed=1), dtype)
-        known[name] = [*accuracy(right), seconds]
-        with replacing(CELLS) as beside:
-            beside.write_text(json.dumps(known), encoding="utf-8")
-    share, low, high, seconds = known[name]
+        return {"accuracy": accuracy(right), "seconds": seconds}
+
+    what = {"data": data, "difficulty": find(data).difficulty, "style": style, "seed": seed, "steps": args.steps,
+            "second_head": args.second_head, "limit": args.limit}
+    found = measured_once(CELLS, what, trained)
+    (share, low, high), seconds = found["accuracy"], found["seconds"]
     print(f"{data}, {style}, seed {seed}: {share:.1%} of {args.limit} test problems ({low:.1%} to {high:.1%}),"
           f" {seconds:.0f} s of a processor", flush=True)
     return share, seconds
