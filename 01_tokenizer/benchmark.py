@@ -9,8 +9,6 @@ The text is 10 MB of Python's own documentation and sources, as every reader has
 import hashlib
 import importlib.util
 import json
-import os
-import subprocess
 import sys
 import sysconfig
 from functools import partial
@@ -97,9 +95,8 @@ def train_once(name, threads):
 
 
 def train_in_process(name, threads):
-    environment = {**os.environ, "RAYON_NUM_THREADS": str(threads), "TOKENIZERS_PARALLELISM": str(threads > 1).lower()}
-    words = [sys.executable, __file__, "--train", name, str(threads)]
-    return json.loads(subprocess.run(words, env=environment, capture_output=True, check=True, encoding="utf-8").stdout)
+    return measure.in_process("--train", name, str(threads), RAYON_NUM_THREADS=str(threads),
+                              TOKENIZERS_PARALLELISM=str(threads > 1).lower())
 
 
 def training_rows(peer, threads, rounds):
@@ -126,8 +123,7 @@ def encoding_rows(name, text, rounds):
     dtype = ours.dtype
 
     def in_turn(what, one, other):
-        numbers = measure.in_turn(partial(measure.seconds, one), partial(measure.seconds, other), rounds)
-        return measure.row(f"{name}, {what}", "s", numbers[0], "tiktoken", numbers[1])
+        return measure.seconds_in_turn(f"{name}, {what}", one, "tiktoken", other, rounds)
 
     def cold():
         ours.packed.clear()

@@ -4,7 +4,6 @@
 """
 
 import json
-import subprocess
 import sys
 from functools import partial
 from pathlib import Path
@@ -50,16 +49,11 @@ def forward_once(form, length):
     print(json.dumps({"s": float(np.median(seconds)), "MB": peak}))
 
 
-def forward_in_process(form, length):
-    words = [sys.executable, __file__, "--forward", form, str(length)]
-    return json.loads(subprocess.run(words, capture_output=True, check=True, encoding="utf-8").stdout)
-
-
 def length_rows(rounds):
     for length in LENGTHS:
         print(f"{length:,} tokens", flush=True)
-        fused, plain = measure.in_turn(partial(forward_in_process, "fused", length),
-                                       partial(forward_in_process, "plain", length), rounds)
+        fused, plain = measure.in_turn(*(partial(measure.in_process, "--forward", form, str(length))
+                                         for form in ("fused", "plain")), rounds)
         for unit, what in (("s", "causal attention"), ("MB", "its memory")):
             sides = [[max(one[unit], 0.1) if unit == "MB" else one[unit] for one in side] for side in (fused, plain)]
             yield measure.row(f"{what}, {length:,} tokens, fused beside plain", unit, sides[0], "plain", sides[1])
@@ -88,9 +82,8 @@ def decoding_row(name, attention, rounds, length=1024):
 
     if not torch.allclose(step(), whole, atol=1e-4):
         sys.exit(f"{name}: the cache gives another token, the times can't be compared")
-    numbers = measure.in_turn(partial(measure.seconds, step), partial(measure.seconds, partial(attention, x)), rounds)
-    return measure.row(f"token {length:,}, {name}, {cache.bytes_per_token:,} bytes a token in the cache", "s",
-                       numbers[0], "without a cache", numbers[1])
+    what = f"token {length:,}, {name}, {cache.bytes_per_token:,} bytes a token in the cache"
+    return measure.seconds_in_turn(what, step, "without a cache", partial(attention, x), rounds)
 
 
 def main():

@@ -6,7 +6,6 @@ transformers is needed: pip install -r .ci/oracles.txt
 """
 
 import json
-import subprocess
 import sys
 import tempfile
 from functools import partial
@@ -70,21 +69,16 @@ def writing_rows(rounds):
         for count in (1, 16):
             print(f"{name}, {count} at once", flush=True)
             ids = torch.randint(50257, (count, PROMPT))
-            writing = partial(measure.seconds, partial(generate, fast, ids, NEW, 0))
+            writing = partial(generate, fast, ids, NEW, 0)
             texts = f"{NEW} tokens, {'one text' if count == 1 else f'{count} texts at once'}, {name}"
-            yield row_in_turn(texts, "s", writing, "transformers, bfloat16",
-                              partial(measure.seconds, partial(their_generate, theirs, ids)), rounds)
+            yield measure.seconds_in_turn(texts, writing, "transformers, bfloat16",
+                                          partial(their_generate, theirs, ids), rounds)
             if count == 1:
-                yield row_in_turn(f"weights read while writing, one text, {name}", "GB/s",
-                                  lambda: NEW * weights_read(fast) / writing() / 1e9,  # noqa: B023
-                                  "torch.mv", plain_products(dtype), rounds)
-                yield row_in_turn(texts, "s", writing, "without a cache",
-                                  partial(measure.seconds, partial(without_cache, ours, ids)), rounds)
-
-
-def row_in_turn(what, unit, ours, peer, theirs, rounds):
-    ours, theirs = measure.in_turn(ours, theirs, rounds)
-    return measure.row(what, unit, ours, peer, theirs)
+                yield measure.row_in_turn(f"weights read while writing, one text, {name}", "GB/s",
+                                          lambda: NEW * weights_read(fast) / measure.seconds(writing) / 1e9,  # noqa: B023
+                                          "torch.mv", plain_products(dtype), rounds)
+                yield measure.seconds_in_turn(texts, writing, "without a cache", partial(without_cache, ours, ids),
+                                              rounds)
 
 
 def weights_read(fast):
@@ -111,10 +105,9 @@ def samples_row(rounds):
     torch.manual_seed(0)
     model = FastDecode(GPT(SIZES["gpt2"]))
     prompt = torch.randint(50257, (LONG_PROMPT,)).tolist()
-    sides = measure.in_turn(partial(measure.seconds, partial(complete, model, [prompt], 8, samples=16)),
-                            partial(measure.seconds, partial(complete, model, [prompt] * 16, 8)), rounds)
-    return measure.row(f"16 samples of a prompt of {LONG_PROMPT} tokens, 8 new ones each", "s", sides[0],
-                       "the prompt 16 times", sides[1])
+    return measure.seconds_in_turn(f"16 samples of a prompt of {LONG_PROMPT} tokens, 8 new ones each",
+                                   partial(complete, model, [prompt], 8, samples=16), "the prompt 16 times",
+                                   partial(complete, model, [prompt] * 16, 8), rounds)
 
 
 def loss_once(form):
@@ -140,16 +133,11 @@ def loss_once(form):
     print(json.dumps({"s": min(seconds), "MB": extra - gradients}))
 
 
-def loss_in_process(form):
-    words = [sys.executable, __file__, "--loss", form]
-    return json.loads(subprocess.run(words, capture_output=True, check=True, encoding="utf-8").stdout)
-
-
 def loss_rows(rounds):
     for name in ("float32", "bfloat16"):
         print(f"loss, {name}", flush=True)
-        sides = measure.in_turn(partial(loss_in_process, f"chunks {name}"), partial(loss_in_process, f"plain {name}"),
-                                rounds)
+        sides = measure.in_turn(*(partial(measure.in_process, "--loss", f"{form} {name}")
+                                  for form in ("chunks", "plain")), rounds)
         what = f"head and loss, {TOKENS:,} tokens, vocabulary {VOCAB:,}, {name}"
         for unit, label in (("s", what), ("MB", "its memory beyond inputs and gradients")):
             yield measure.row(label, unit, *([one[unit] for one in sides[0]], "plain", [one[unit] for one in sides[1]]))

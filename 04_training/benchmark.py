@@ -6,7 +6,6 @@
 
 import json
 import math
-import subprocess
 import sys
 import time
 from functools import partial
@@ -56,11 +55,6 @@ def our_seconds(model, *inputs):
     return seconds_of(our_step, model, trainer.make_optimizer(model, 3e-4), *inputs)
 
 
-def row_in_turn(what, unit, ours, peer, theirs, rounds):
-    ours, theirs = measure.in_turn(ours, theirs, rounds)
-    return measure.row(what, unit, ours, peer, theirs)
-
-
 OURS = {"a tied head, which halves the table": {},
         "its head and blocks": {"tied_head": False, "attention": "original_scale", "feed_forward": "relu"}}
 
@@ -78,18 +72,12 @@ def step_once(side):
     print(median(seconds() for _ in range(3)))
 
 
-def in_process(*words):
-    """What this script prints last when it is called with these words."""
-    process = subprocess.run([sys.executable, __file__, *words], stdout=subprocess.PIPE, check=True, encoding="utf-8")
-    return float(process.stdout.split()[-1])
-
-
 def original_rows(rounds):
     """The report's second command: a step of its code, 4 x 8 tokens whatever is typed, beside as many tokens here."""
     for kind in OURS:
         what = f"a step of {BATCH} x {BLOCK} tokens, vocabulary {VOCAB:,}, ours with {kind}"
-        yield row_in_turn(what, "s", partial(in_process, "--step", kind), "the original",
-                          partial(in_process, "--step", "original"), rounds)
+        yield measure.row_in_turn(what, "s", partial(measure.in_process, "--step", kind), "the original",
+                                  partial(measure.in_process, "--step", "original"), rounds)
 
 
 def train_once(rows):
@@ -103,7 +91,7 @@ def train_once(rows):
 
 def memory_rows(rounds):
     """The batch that the command asks for; once, because it takes minutes."""
-    peak = in_process("--memory", str(ROWS)) / 1e3
+    peak = measure.in_process("--memory", str(ROWS)) / 1e3
     what = f"peak memory, once, of steps of {ROWS} x {SHAPE[1]} tokens, vocabulary {VOCAB:,}, dropout 0.2"
     yield measure.row(what, "GB", [peak], "the original's logits alone, counted", [ROWS * SHAPE[1] * VOCAB * 4 / 1e9])
 
@@ -117,8 +105,8 @@ def wide_rows(rounds):
     for name, dtype in DTYPES.items():
         ours = our_seconds(nanogpt_model(65, 0, *SHAPE), batch, dtype)
         what = f"6 layers, 384 wide, {WIDE_ROWS} x {SHAPE[1]} characters a step, {name}"
-        yield row_in_turn(what + ", which --dtype auto takes here" * (dtype == auto), "tokens/s", rate(ours),
-                          "nanoGPT's step, float32", rate(theirs), rounds)
+        yield measure.row_in_turn(what + ", which --dtype auto takes here" * (dtype == auto), "tokens/s", rate(ours),
+                                  "nanoGPT's step, float32", rate(theirs), rounds)
 
 
 def rate(seconds):
@@ -175,10 +163,11 @@ def optimizer_rows(rounds):
     theirs = seconds_of(torch.optim.Muon(weights).step)
     for name, dtype in DTYPES.items():
         ours = seconds_of(Muon(weights, lr=1e-3, dtype=dtype).step)
-        yield row_in_turn(f"Muon, {len(weights)} matrices of 6 layers, 384 wide, {name}", "s", ours,
-                          "torch.optim.Muon, which takes bfloat16", theirs, rounds)
-    yield row_in_turn("AdamW from its equations, the same matrices", "s", seconds_of(AdamW(weights).step),
-                      "torch.optim.AdamW, fused", seconds_of(torch.optim.AdamW(weights, fused=True).step), rounds)
+        yield measure.row_in_turn(f"Muon, {len(weights)} matrices of 6 layers, 384 wide, {name}", "s", ours,
+                                  "torch.optim.Muon, which takes bfloat16", theirs, rounds)
+    yield measure.row_in_turn("AdamW from its equations, the same matrices", "s", seconds_of(AdamW(weights).step),
+                              "torch.optim.AdamW, fused",
+                              seconds_of(torch.optim.AdamW(weights, fused=True).step), rounds)
 
 
 PARTS = {"original": original_rows, "memory": memory_rows, "wide": wide_rows, "records": record_rows,

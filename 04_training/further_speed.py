@@ -78,18 +78,17 @@ def rows(rounds):
     targets = ids.roll(-1, 1).where(torch.arange(LENGTH) % COUNTED == 0, -100)
     theirs = their_lora(ids, targets)
     for kind, name in (("lora", "LoRA"), ("qlora", "QLoRA, in 4 bits")):
-        ours, others = measure.in_turn(our_lora(kind, ids, targets), theirs, rounds)
         what = f"a step of {LENGTH} tokens with {name}, rank 8, SmolLM2-135M's shape, a quarter counts"
-        yield measure.row(what, "s", ours, "transformers and peft, LoRA", others)
+        ours = our_lora(kind, ids, targets)
+        yield measure.row_in_turn(what, "s", ours, "transformers and peft, LoRA", theirs, rounds)
 
     functional = peer("bitsandbytes.functional")
     for shape in ((1536, 576), (4096, 4096)):
         weight = torch.randn(shape)
         theirs = functional.quantize_4bit(weight, quant_type="nf4", compress_statistics=True)
-        ours, others = measure.in_turn(repeated(dequantise, quantise(weight)),
-                                       repeated(functional.dequantize_4bit, *theirs), rounds)
-        yield measure.row(f"{shape[0]} x {shape[1]} weights out of NF4, absmaxes of 8 bits", "s", ours, "bitsandbytes",
-                          others)
+        yield measure.row_in_turn(f"{shape[0]} x {shape[1]} weights out of NF4, absmaxes of 8 bits", "s",
+                                  repeated(dequantise, quantise(weight)), "bitsandbytes",
+                                  repeated(functional.dequantize_4bit, *theirs), rounds)
 
     tokenizer = teach_to_talk(ensure_tokenizer("tokenizer", None, "pydocs"))
     lengths = [len(ids) - 1 for ids, _ in examples(conversations("docs", "train"), tokenizer, BLOCK_SIZE)]

@@ -6,7 +6,6 @@ Its peers are installed by pip install -r .ci/oracles.txt; the vocabulary is Min
 each side has a process of its own, since ours sets how the C library keeps memory.
 """
 
-import subprocess
 import sys
 from functools import partial
 from pathlib import Path
@@ -88,18 +87,13 @@ def step_once(side, dtype):
     print(B * T / seconds)
 
 
-def in_process(*words):
-    process = subprocess.run([sys.executable, __file__, *words], stdout=subprocess.PIPE, check=True, encoding="utf-8")
-    return float(process.stdout.split()[-1])
-
-
 def step_rows(rounds):
     """Training steps of both, in turn, with each dtype."""
     for name in DTYPES:
-        ours, theirs = measure.in_turn(partial(in_process, "--step", "ours", name),
-                                       partial(in_process, "--step", "theirs", name), rounds)
         what = f"training, {LAYERS} layers, {C} wide, {B} x {T} tokens, vocabulary {VOCAB:,}, one thread, {name}"
-        yield measure.row(what, "tokens/s", ours, "transformers' BertForMaskedLM", theirs)
+        yield measure.row_in_turn(what, "tokens/s", partial(measure.in_process, "--step", "ours", name),
+                                  "transformers' BertForMaskedLM",
+                                  partial(measure.in_process, "--step", "theirs", name), rounds)
 
 
 def tokenizer_row(rounds):
@@ -114,8 +108,7 @@ def tokenizer_row(rounds):
     def theirs():
         Tokenizer.from_file(str(folder / "tokenizer.json")).encode(text, add_special_tokens=False)
 
-    seconds = measure.in_turn(partial(measure.seconds, ours), partial(measure.seconds, theirs), rounds)
-    return measure.row("WordPiece, a million characters of pydocs", "s", seconds[0], "tokenizers", seconds[1])
+    return measure.seconds_in_turn("WordPiece, a million characters of pydocs", ours, "tokenizers", theirs, rounds)
 
 
 def main():

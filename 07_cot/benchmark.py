@@ -8,7 +8,6 @@ sacrebleu, rouge-score and transformers are needed, pip install -r .ci/oracles.t
 import random
 import sys
 import tempfile
-from functools import partial
 from pathlib import Path
 
 import torch
@@ -47,17 +46,11 @@ def thinking_rows(rounds, args):
 
     if [chain.text for chain in together()] != [chain.text for chain in one_by_one()]:
         sys.exit("they are not the same chains: the times can't be compared")
-    yield measure.row(f"{COUNT} chains of one question", "s", *sides(together, "one by one", one_by_one, rounds))
+    yield measure.seconds_in_turn(f"{COUNT} chains of one question", together, "one by one", one_by_one, rounds)
     questions = [f"{i // 10}*{i % 10}+6*8*2*1-5?" for i in range(64)]
-    yield measure.row("a greedy chain for each of 64 questions", "s", *sides(
-        lambda: think(model, tokenizer, questions), "one by one",
-        lambda: [think(model, tokenizer, [question]) for question in questions], rounds))
-
-
-def sides(ours, peer, theirs, rounds):
-    """What measure.row wants of two functions."""
-    mine, others = measure.in_turn(partial(measure.seconds, ours), partial(measure.seconds, theirs), rounds)
-    return mine, peer, others
+    yield measure.seconds_in_turn(
+        "a greedy chain for each of 64 questions", lambda: think(model, tokenizer, questions), "one by one",
+        lambda: [think(model, tokenizer, [question]) for question in questions], rounds)
 
 
 def score_rows(rounds):
@@ -74,11 +67,11 @@ def score_rows(rounds):
     theirs = sacrebleu.corpus_bleu(said, [wanted]).score
     if abs(corpus_bleu(said, wanted) - theirs) > 1e-9:
         sys.exit("BLEU differs: the times can't be compared")
-    yield measure.row(f"BLEU of {SENTENCES} sentences", "s", *sides(
-        lambda: corpus_bleu(said, wanted), "sacrebleu", lambda: sacrebleu.corpus_bleu(said, [wanted]), rounds))
-    yield measure.row(f"ROUGE-1, -2 and -L of {SENTENCES} sentences", "s", *sides(
-        lambda: [rouge(a, b) for a, b in zip(said, wanted)], "rouge-score",
-        lambda: [scorer.score(b, a) for a, b in zip(said, wanted)], rounds))
+    yield measure.seconds_in_turn(f"BLEU of {SENTENCES} sentences", lambda: corpus_bleu(said, wanted), "sacrebleu",
+                                  lambda: sacrebleu.corpus_bleu(said, [wanted]), rounds)
+    yield measure.seconds_in_turn(
+        f"ROUGE-1, -2 and -L of {SENTENCES} sentences", lambda: [rouge(a, b) for a, b in zip(said, wanted)],
+        "rouge-score", lambda: [scorer.score(b, a) for a, b in zip(said, wanted)], rounds)
 
 
 def likelihood_rows(rounds, args):
@@ -105,8 +98,8 @@ def likelihood_rows(rounds, args):
 
     if (ours() - theirs()).abs().max() > 1e-3:
         sys.exit("they are not the same likelihoods: the times can't be compared")
-    yield measure.row(f"letters of {ASKED} questions of MMLU, five shown, by SmolLM2", "s",
-                      *sides(ours, "transformers", theirs, rounds))
+    yield measure.seconds_in_turn(f"letters of {ASKED} questions of MMLU, five shown, by SmolLM2", ours,
+                                  "transformers", theirs, rounds)
 
 
 def main():

@@ -10,7 +10,10 @@ import json
 import os
 import platform
 import re
+import subprocess
+import sys
 import time
+from functools import partial
 from pathlib import Path
 from statistics import median
 
@@ -68,6 +71,24 @@ def in_turn(ours, theirs, rounds):
 def row(what, unit, ours, peer, theirs):
     """A line of the results: `ours` and `theirs` are the numbers of each round."""
     return {"what": what, "unit": unit, "ours": ours, "peer": peer, "theirs": theirs}
+
+
+def row_in_turn(what, unit, ours, peer, theirs, rounds):
+    """The same of two functions, each of which returns a number, measured one after the other."""
+    ours, theirs = in_turn(ours, theirs, rounds)
+    return row(what, unit, ours, peer, theirs)
+
+
+def seconds_in_turn(what, ours, peer, theirs, rounds):
+    """The same of the seconds that two functions take."""
+    return row_in_turn(what, "s", partial(seconds, ours), peer, partial(seconds, theirs), rounds)
+
+
+def in_process(*words, **environment):
+    """What this script prints, as JSON, when it is called with these words: a process with its own peak of memory."""
+    process = subprocess.run([sys.executable, sys.argv[0], *words], env=os.environ | environment,
+                             stdout=subprocess.PIPE, check=True, encoding="utf-8")
+    return json.loads(process.stdout.splitlines()[-1])
 
 
 def amount(number, unit):
