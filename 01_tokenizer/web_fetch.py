@@ -1,6 +1,7 @@
 """Ask a site for its pages as a guest should: slowly, by name, in bounded time and memory, again if it is busy."""
 
 import math
+import re
 import time
 from concurrent.futures import Future
 from dataclasses import dataclass, field, replace
@@ -54,9 +55,12 @@ class Answer:
 
 
 def seconds_to_wait(retry_after):
-    """What Retry-After asks for, in seconds, or None: a number or a date (RFC 9110, section 10.2.3)."""
+    """What Retry-After asks for, in seconds, or None: a number or a date (RFC 9110, section 10.2.3).
+
+    Some servers send 1.5, which the RFC does not know.
+    """
     text = (retry_after or "").strip()
-    if text.isdecimal() and text.isascii():
+    if re.fullmatch(r"[0-9]+(\.[0-9]+)?", text):
         return float(text)
     try:
         date = parsedate_to_datetime(text)

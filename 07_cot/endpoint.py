@@ -24,10 +24,12 @@ import requests
 from requests.adapters import HTTPAdapter
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "checkpoints"))
+sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "01_tokenizer"))
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "03_gpt"))
 from engine import Reply
 from flags import UserError
-from server_answers import Passing, Refused, address, deltas, heard, retry_after, said_in, spoken
+from server_answers import Passing, Refused, address, deltas, heard, said_in, spoken
+from web_fetch import seconds_to_wait
 
 CONNECT = 10  # seconds
 MOST_WAIT = 300  # seconds that a server may ask for
@@ -229,7 +231,7 @@ class Endpoint:
         with suppress(ValueError):  # of a page for people
             problem = self.clean(": ".join(filter(None, [problem, said_in(json.loads(start))])))
         if status in (408, 425, 429) or status >= 500:
-            raise Passing(problem, retry_after(response.headers.get("Retry-After")))
+            raise Passing(problem, seconds_to_wait(response.headers.get("Retry-After")) or 0.0)
         if status in (401, 403):
             cure = f"set {self.key_name} to one that it takes" if self.key else f"put its key into {self.key_name}"
             raise UserError(f"{self.url} lets only some in ({problem}): {cure}")

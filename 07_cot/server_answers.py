@@ -3,9 +3,6 @@
 import json
 import re
 import sys
-from contextlib import suppress
-from datetime import UTC, datetime
-from email.utils import parsedate_to_datetime
 from itertools import groupby
 from pathlib import Path
 
@@ -25,16 +22,6 @@ class Passing(Exception):
 
 class Refused(Exception):
     """The server does not take this request, in its own words."""
-
-
-def retry_after(header):
-    """Seconds, of a header that has seconds or a date (RFC 9110, section 10.2.3); 0 for what is neither."""
-    if re.fullmatch(r"\d{1,9}(\.\d+)?", header or ""):
-        return float(header)
-    with suppress(TypeError, ValueError):
-        date = parsedate_to_datetime(header)
-        return max(0.0, (date.replace(tzinfo=date.tzinfo or UTC) - datetime.now(UTC)).total_seconds())
-    return 0.0
 
 
 def heard(message):

@@ -154,7 +154,8 @@ def test_retry_after(monkeypatch):
     now = web_fetch.datetime(2026, 1, 1, 12, 0, 0, tzinfo=web_fetch.UTC)
     monkeypatch.setattr(web_fetch, "datetime", type("Clock", (), {"now": staticmethod(lambda zone: now)}))
     for text, seconds in (
-        ("7", 7), (" 0 ", 0), ("soon", None), ("-1", None), ("", None), (None, None), ("²", None),
+        ("7", 7), (" 0 ", 0), ("1.5", 1.5), ("1e99", None), ("nan", None), ("soon", None),
+        ("-1", None), ("", None), (None, None), ("²", None), ("Wed, 99 Oct 2015", None),
         ("Thu, 01 Jan 2026 12:01:30 GMT", 90), ("Thu, 01 Jan 2026 11:00:00 GMT", 0),
         ("Thursday, 01-Jan-26 12:01:30 GMT", 90), ("Thu Jan  1 12:01:30 2026", 90),
     ):

@@ -18,7 +18,7 @@ from engine import Reply, Request
 from flags import UserError
 from for_tests import ROOT, heed_ctrl_c
 from scripted_server import event, fails, half, hangs_up, raw, says, slow, streams
-from server_answers import address, retry_after
+from server_answers import address
 
 KEY = "sk-very-secret-456"
 HELLO, BYE = [said("user", "hello")], [said("user", "bye")]
@@ -67,14 +67,6 @@ def test_waits(serving, monkeypatch):
     with pytest.raises(UserError, match=r"1 attempts, .*asks to wait 3,600 s"):
         engine(serving(fails(429, Retry_After="3600"))).replies([HELLO], Request())
     assert len(waits) == 2
-
-
-@pytest.mark.parametrize(("header", "seconds"), [
-    (None, 0), ("", 0), ("12", 12), ("1.5", 1.5), ("-5", 0), ("nan", 0), ("1e99", 0), ("later", 0),
-    ("Wed, 21 Oct 2015 07:28:00 GMT", 0), ("Wed, 21 Oct 2015 07:28:00 -0000", 0), ("Wed, 99 Oct 2015", 0),
-])
-def test_retry_after(header, seconds):
-    assert retry_after(header) == seconds
 
 
 def test_nobody_is_there():
