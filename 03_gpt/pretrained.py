@@ -51,30 +51,40 @@ DAMAGE = (*vocabularies.DAMAGE, ArithmeticError, RuntimeError, SafetensorError)
 # ---- the model ----
 
 
+def without_numbers(kind, config, weights, path):
+    """A GPT or BERT that has shapes only: nothing is drawn at random to be written over."""
+    if config.layer_count > len(weights):
+        raise UserError(f"{shown(path)} has {len(weights)} tensors, too few for {config.layer_count} layers:"
+                        " download it again")
+    with torch.device("meta"):
+        return kind(config)
+
+
+def check_fit(shapes, weights, path, ignored):
+    """Raise UserError unless the weights are those of `shapes`, by name, and what the pattern `ignored` matches."""
+    for name, shape in shapes.items():
+        if name not in weights:
+            raise UserError(f"{shown(path)} lacks the tensor {name}: download it again")
+        if weights[name].shape != shape:
+            raise UserError(f"{shown(weights[name].path)} has the tensor {name} in the shape {weights[name].shape}"
+                            f" instead of {shape}: its configuration is another model's")
+    for name in weights:
+        if name not in shapes and not ignored.fullmatch(name):
+            raise UserError(f"{shown(weights[name].path)} has the tensor {name}, for which a model of its"
+                            " configuration has no place: it is of another kind than it says")
+
+
 def build(config, layout, weights, path, block_size):
     """A GPT with the weights of a file, in float32. Raises UserError, before it takes memory, if they do not fit."""
     described_positions = config.block_size
     config.block_size = min(config.block_size, block_size or MOST_POSITIONS)
-    if config.layer_count > len(weights):
-        raise UserError(f"{shown(path)} has {len(weights)} tensors, too few for {config.layer_count} layers:"
-                        " download it again")
-    with torch.device("meta"):  # shapes without numbers: nothing is drawn at random to be written over
-        model = GPT(config)
+    model = without_numbers(GPT, config, weights, path)
     shapes = {ours: tuple(tensor.shape) for ours, tensor in model.state_dict().items()}
     if "position_embedding.weight" in shapes:  # the file has all of them
         shapes["position_embedding.weight"] = described_positions, config.embedding_size
     wanted = {layout.name(ours): ours for ours in shapes}
-    for theirs, ours in wanted.items():
-        if theirs not in weights:
-            raise UserError(f"{shown(path)} lacks the tensor {theirs}: download it again")
-        expected = shapes[ours][::-1] if layout.turned(ours, shapes[ours]) else shapes[ours]
-        if weights[theirs].shape != expected:
-            raise UserError(f"{shown(weights[theirs].path)} has the tensor {theirs} in the shape"
-                            f" {weights[theirs].shape} instead of {expected}: its configuration is another model's")
-    for theirs in weights:
-        if theirs not in wanted and not IGNORED.fullmatch(theirs):
-            raise UserError(f"{shown(weights[theirs].path)} has the tensor {theirs}, for which a model of its"
-                            " configuration has no place: it is of another kind than it says")
+    check_fit({theirs: shapes[ours][::-1] if layout.turned(ours, shapes[ours]) else shapes[ours]
+               for theirs, ours in wanted.items()}, weights, path, IGNORED)
 
     model.to_empty(device="cpu")
     rotary = make_rotary(config)  # its table is computed, not loaded

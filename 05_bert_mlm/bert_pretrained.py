@@ -38,7 +38,7 @@ PARTS = {
 OLDER = {"LayerNorm.gamma": "LayerNorm.weight", "LayerNorm.beta": "LayerNorm.bias",
          "cls.predictions.decoder.bias": "cls.predictions.bias"}
 # numbers of the positions, and the decoder, which is the embedding again
-IGNORED = {"embeddings.position_ids", "cls.predictions.decoder.weight"}
+IGNORED = re.compile(r"embeddings\.position_ids|cls\.predictions\.decoder\.weight")
 # settings for which our model has no part, and the only values with which it needs none
 NEEDED = {"model_type": "bert", "hidden_act": "gelu", "position_embedding_type": "absolute", "is_decoder": False,
           "add_cross_attention": False, "tie_word_embeddings": True, "quantization_config": None}
@@ -79,27 +79,12 @@ def config_of(described, weights, path):
 
 def build(config, weights, path):
     """A BERT with the weights of a file. Raises UserError, before it takes memory, if they do not fit."""
-    if config.layer_count > len(weights):
-        raise UserError(f"{shown(path)} has {len(weights)} tensors, too few for {config.layer_count} layers:"
-                        " download it again")
-    with torch.device("meta"):  # shapes without numbers
-        model = BERT(config)
+    model = pretrained.without_numbers(BERT, config, weights, path)
     places = {ours: (parameter.shape, their_names(ours)) for ours, parameter in model.named_parameters()}
     if "cls.seq_relationship.weight" not in weights:  # a pooler may come without the head that reads it
         places = {ours: place for ours, place in places.items() if not ours.startswith("next_sentence.")}
-    for shape, names in places.values():
-        expected = shape[0] // len(names), *shape[1:]
-        for name in names:
-            if name not in weights:
-                raise UserError(f"{shown(path)} lacks the tensor {name}: download it again")
-            if weights[name].shape != expected:
-                raise UserError(f"{shown(weights[name].path)} has the tensor {name} in the shape {weights[name].shape}"
-                                f" instead of {expected}: its configuration is another model's")
-    known = IGNORED | {name for _, names in places.values() for name in names}
-    for name in weights:
-        if name not in known:
-            raise UserError(f"{shown(weights[name].path)} has the tensor {name}, for which a model of its"
-                            " configuration has no place: it is of another kind than it says")
+    shapes = {name: (shape[0] // len(names), *shape[1:]) for shape, names in places.values() for name in names}
+    pretrained.check_fit(shapes, weights, path, IGNORED)
     model.to_empty(device="cpu")
     with torch.no_grad():
         for ours, parameter in model.named_parameters():
