@@ -90,10 +90,8 @@ def write(model, dtype, tokenizer, prompts, args, stop_tokens=()):
     print(watch.line(args.stats))
 
 
-def write_one(model, tokenizer, prompt, settings, watch, args):
-    """Print what follows a prompt while it is written."""
-    text = Completion()
-
+def pieces(model, tokenizer, prompt, settings, watch, args, text):
+    """Yield what follows a prompt, piece by piece, while it is written; its tokens go to `text`, a Completion."""
     def shown():
         steps = stream(model, [prompt or [tokenizer.end_of_text]], args.max_new_tokens, settings)
         for _, token, log_probability in watch.watch(steps):
@@ -102,7 +100,13 @@ def write_one(model, tokenizer, prompt, settings, watch, args):
             if token not in settings.stop_tokens:
                 yield token
 
-    for piece in until(tokenizer.stream(shown()), args.stop):
+    return until(tokenizer.stream(shown()), args.stop)
+
+
+def write_one(model, tokenizer, prompt, settings, watch, args):
+    """Print what follows a prompt while it is written."""
+    text = Completion()
+    for piece in pieces(model, tokenizer, prompt, settings, watch, args, text):
         print(piece, end="", flush=True)
     print()
     if args.logprobs:

@@ -10,9 +10,9 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "checkpoints"))
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "03_gpt"))
 from chat_template import prompt_tokens
 from flags import UserError
-from sampling import complete, stream
+from sampling import Completion, complete
 from trainer import autocast
-from writing import Stopwatch, chosen_settings, until
+from writing import Stopwatch, chosen_settings, pieces
 
 WIDTH = 40  # characters of a column
 
@@ -34,22 +34,16 @@ def fitting(messages, tokenizer, room):
 
 def answer(model, tokenizer, ids, args, dtype):
     """Print an answer while it is written; returns its text."""
-    settings, watch, pieces = chosen_settings(args, tokenizer, tokenizer.end_tokens), Stopwatch(), []
-
-    def tokens():
-        for _, token, _ in watch.watch(stream(model, [ids], args.max_new_tokens, settings)):
-            if token not in settings.stop_tokens:
-                yield token
-
+    settings, watch, said = chosen_settings(args, tokenizer, tokenizer.end_tokens), Stopwatch(), ""
     try:
         with autocast(model.head_weight.device, dtype):
-            for piece in until(tokenizer.stream(tokens()), args.stop):
-                pieces.append(piece)
+            for piece in pieces(model, tokenizer, ids, settings, watch, args, Completion()):
+                said += piece
                 print(piece, end="", flush=True)
     except KeyboardInterrupt:
         print(" ... (stopped)", end="")
     print(f"\n{watch.line(stats=True)}" if args.stats else "")
-    return "".join(pieces)
+    return said
 
 
 def converse(model, dtype, tokenizer, args, system=None):
