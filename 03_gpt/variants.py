@@ -19,12 +19,12 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "01_tokenizer"))
 import flags
 import trainer
 from atomic import save_figure
-from gpt import GPT, GPTConfig
+from gpt import FAMILIES, GPT, GPTConfig
 from prepare import open_data
 
 NUMBERS = {"embedding_size": 128, "batch_size": 8, "block_size": 128, "learning_rate": 2e-3, "steps": 600,
            "head_count": 4, "layer_count": 4}
-MODERN = {"positions": "rotary", "norm": "rms_norm", "feed_forward": "swiglu", "bias": "none"}
+MODERN = FAMILIES["llama"]
 VARIANTS = {
     "GPT-2's block": {},
     "the original's scale, ReLU": {"attention": "original_scale", "feed_forward": "relu"},

@@ -13,7 +13,7 @@ import torch
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "checkpoints"))
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "02_attention"))
 from flags import UserError, shown
-from gpt import GPTConfig
+from gpt import SIZES, GPTConfig
 from positions import llama3_frequencies, rotary_frequencies
 
 # ---- what others call the parts of our model ----
@@ -70,7 +70,7 @@ FAMILIES = {  # Hugging Face's model_type, and GGUF's architecture
     "llama": {"bias": "none"}, "mistral": {"bias": "none"}, "qwen2": {"bias": "query_key_value"},
     "qwen3": {"bias": "none", "qk_norm": True},
 }
-LLAMA3 = {"factor": 32.0, "low_freq_factor": 1.0, "high_freq_factor": 4.0, "original_max_position_embeddings": 8192}
+LLAMA3: dict = SIZES["llama-3.2-1b"].rotary_scaling or {}
 # settings for which our model has no part, and the only values with which it needs none
 NEEDED = {
     "hidden_act": "silu", "attention_bias": False, "mlp_bias": False, "use_sliding_window": False,
