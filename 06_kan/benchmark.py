@@ -28,16 +28,6 @@ STEPS = 3  # of which each round takes the mean
 MODES = [("plain", "float32"), ("plain", "bfloat16"), ("compiled", "float32"), ("compiled", "bfloat16")]
 
 
-def compiler_works():
-    """Whether torch.compile can make something, which wants a C++ compiler; if not, one line says so."""
-    try:
-        torch.compile(lambda x: x.sin() + 1)(torch.ones(3))
-    except RuntimeError:
-        print("torch.compile finds no working C++ compiler here: only plain steps are measured")
-        return False
-    return True
-
-
 def training_step(model, x, y, mode, dtype):
     """A function that trains once on (x, y): forward pass, loss, backward pass, AdamW in one kernel."""
     optimizer = torch.optim.AdamW(model.parameters(), lr=1e-3, fused=True)
@@ -115,7 +105,12 @@ def main():
     torch._dynamo.config.recompile_limit = 100  # one function for all sides; beyond the usual 8 it would stay plain
     torch.manual_seed(0)
     x, y = torch.rand(B, WIDTHS[0]) * 2 - 1, torch.randint(WIDTHS[-1], (B,))
-    modes = MODES if compiler_works() else MODES[:2]
+    try:
+        flags.check_compiler("cpu")
+        modes = MODES
+    except flags.UserError:
+        print("torch.compile finds no working C++ compiler here: only plain steps are measured")
+        modes = MODES[:2]
     builders = {("KAN", *mode): partial(KAN, WIDTHS, GRID) for mode in modes}
     builders |= {("MLP", *mode): partial(MLP, MLP_WIDTHS) for mode in modes}
     for name, build in installed_peers(x).items():
