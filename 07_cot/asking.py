@@ -25,12 +25,13 @@ from published_exams import sit
 from voting import vote
 
 LIMIT = 100  # questions of an exam, where nothing is said
-OURS = {"top_k": None, "min_p": None, "repetition_penalty": 1.0, "no_repeat_ngram": None, "min_new_tokens": 0,
-        "calculator": False, "least_steps": 0, "most_steps": None, "step_beams": 0, "refine": 0, "verifier": None,
-        "plot": None, "difficulty": None}  # flags that only this chapter's reasoners understand, as they are not given
+OURS = ("top_k", "min_p", "repetition_penalty", "no_repeat_ngram", "min_new_tokens", "calculator", "least_steps",
+        "most_steps", "step_beams", "refine", "verifier", "plot", "difficulty")  # what only our reasoners understand
 
 
 def engine_flags(parser):
+    """Add the flags of other models to those of ours; `untouched` in the result has what OURS are if not given."""
+    parser.set_defaults(untouched={name: parser.get_default(name) for name in OURS})
     group = parser.add_argument_group("other models: real weights by -l, or servers that speak OpenAI's protocol")
     group.add_argument("--endpoint", metavar="URL", help="ask the model of a server, whose key is in OPENAI_API_KEY")
     group.add_argument("--endpoint_model", metavar="NAME", help="which of its models (default: the first)")
@@ -54,7 +55,7 @@ def is_reasoner(path):
 
 def chosen_engine(args):
     """The engine that the flags name. Raises UserError for flags that mean nothing to it."""
-    typed = [f"--{name}" for name, default in OURS.items() if getattr(args, name) != default]
+    typed = [f"--{name}" for name, value in args.untouched.items() if getattr(args, name) != value]
     if typed:
         raise UserError(f"{typed[0]} is for this chapter's own reasoners: leave it out")
     if args.judge and not args.eval:
