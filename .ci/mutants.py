@@ -156,8 +156,8 @@ MUTANTS = {
     ),
     "rewards read behind the end": (
         "04_training/reward.py",
-        "ends[row, len(answer) - 1] = answer[-1]",
-        "ends[row, -1] = answer[-1]",
+        "pad_rows([[-100] * (len(answer) - 1) + [answer[-1]] for answer in answers], -100)",
+        "pad_rows([[-100] * (max(map(len, answers)) - 1) + [answer[-1]] for answer in answers], -100)",
         "04_training/tests/test_reward.py",
     ),
     "advantages without lambda": (

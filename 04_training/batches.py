@@ -24,6 +24,12 @@ def in_turn(count, size, seed):
     return lambda step: [order(i // count)[i % count] for i in range(step * size, (step + 1) * size)]
 
 
+def pad_rows(rows, value=0):
+    """Lists of numbers -> (B, T), filled up on the right: [[5, 6], [7]] -> [[5, 6], [7, 0]]."""
+    longest = max(map(len, rows))
+    return torch.tensor([[*row, *[value] * (longest - len(row))] for row in rows])
+
+
 def shuffled_batches(tokens, batch_size, block_size, seed):
     """The text cut into pieces, in random order: each is seen once before any is seen again, cut elsewhere then.
 

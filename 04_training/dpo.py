@@ -18,7 +18,7 @@ from torch import nn
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "checkpoints"))
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "03_gpt"))
 import flags
-from batches import in_turn
+from batches import in_turn, pad_rows
 from chat_data import preferences
 from chat_template import conversation_tokens
 from fine_tuning import begin, fine_tune, fine_tuning_flags
@@ -97,14 +97,11 @@ def tokenised(pairs, tokenizer, block_size):
 
 def padded(pairs):
     """(ids, targets), each (B, 2, T), of pairs of (ids, counted): -100 where a target is none of an answer's."""
-    T = max(len(ids) for pair in pairs for ids, _ in pair) - 1
-    ids, targets = torch.zeros(len(pairs), 2, T, dtype=torch.long), torch.full((len(pairs), 2, T), -100)
-    for b, pair in enumerate(pairs):
-        for i, (tokens, counted) in enumerate(pair):
-            tokens, n = torch.tensor(tokens), len(tokens) - 1
-            ids[b, i, :n] = tokens[:-1]
-            targets[b, i, :n] = tokens[1:].masked_fill(~torch.tensor(counted[1:]), -100)
-    return ids, targets
+    rows = [row for pair in pairs for row in pair]
+    ids = pad_rows([ids[:-1] for ids, _ in rows])
+    targets = pad_rows([[token if counts else -100 for token, counts in zip(ids[1:], counted[1:])]
+                        for ids, counted in rows], -100)
+    return ids.unflatten(0, (-1, 2)), targets.unflatten(0, (-1, 2))
 
 
 @torch.no_grad()

@@ -23,7 +23,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "checkpoints"))
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "03_gpt"))
 import docs_task
 import flags
-from batches import in_turn
+from batches import in_turn, pad_rows
 from chat_data import preferences
 from chat_template import conversation_tokens
 from fine_tuning import begin, fine_tune, fine_tuning_flags, open_model
@@ -73,12 +73,7 @@ def until_end(messages, tokenizer):
 
 def padded(answers):
     """(ids, ends), each (N, T), of lists of ids: [[5, 6], [7]] -> [[5, 6], [7, 0]], [[-100, 6], [7, -100]]."""
-    shape = len(answers), max(map(len, answers))
-    ids, ends = torch.zeros(shape, dtype=torch.long), torch.full(shape, -100)
-    for row, answer in enumerate(answers):
-        ids[row, : len(answer)] = torch.tensor(answer)
-        ends[row, len(answer) - 1] = answer[-1]
-    return ids, ends
+    return pad_rows(answers), pad_rows([[-100] * (len(answer) - 1) + [answer[-1]] for answer in answers], -100)
 
 
 @torch.no_grad()

@@ -6,7 +6,6 @@ Shapes: B chains, T tokens of question, chain and end.
 import math
 
 import numpy as np
-import torch
 from family import read_chain
 
 
@@ -61,12 +60,6 @@ def example(kind, family, question, text, tokenizer, all_tokens=False):
 def with_end(question, text, tokenizer):
     """The ids of a question and a chain; behind an answer comes what ends a text."""
     return tokenizer.encode(question + text) + [tokenizer.end_of_text] * ("#" in text)
-
-
-def padded(rows, value=0):
-    """Lists of numbers -> (B, T), filled up on the right, which nothing before it can see."""
-    longest = max(map(len, rows))
-    return torch.tensor([[*row, *[value] * (longest - len(row))] for row in rows])
 
 
 def auc(values, labels):

@@ -28,8 +28,8 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "03_gpt"))
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "04_training"))
 import checkpoint
 import flags
-from batches import in_turn
-from chain_labels import auc, example, is_solved, padded, places, step_labels, with_end
+from batches import in_turn, pad_rows
+from chain_labels import auc, example, is_solved, places, step_labels, with_end
 from chains import room, row_generators, think
 from early_reasoner import EARLY, ensure_early
 from flags import UserError, shown
@@ -94,7 +94,7 @@ def readings(verifier, tokenizer, pairs, dtype=torch.float32):
         for i in range(0, len(distinct), AT_ONCE):
             these = distinct[i : i + AT_ONCE]
             # where a chain takes all the room there is no end of it to be read, but its last character
-            ids = padded([with_end(question, text, tokenizer)[:most] for question, text in these]).to(device)
+            ids = pad_rows([with_end(question, text, tokenizer)[:most] for question, text in these]).to(device)
             for pair, row in zip(these, verifier.logits(verifier.model.hidden(ids)).sigmoid().tolist()):
                 question, text = pair
                 found[pair] = [row[min(len(question) + place, most - 1)] for place in places(text)]
@@ -205,7 +205,7 @@ def train_verifier(args, kind, reasoner, path, train, held_out):
 
     def batch_of(rows):
         ids, labels, following = zip(*rows)
-        return padded(ids), padded(labels, -100), padded(following, -100)
+        return pad_rows(ids), pad_rows(labels, -100), pad_rows(following, -100)
 
     few = [example(kind, family, question, text, tokenizer) for question, text in held_out[:256]]
     held = [part.to(device) for part in batch_of(few)[:2]]

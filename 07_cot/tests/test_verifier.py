@@ -9,7 +9,8 @@ import pytest
 import torch
 import torch.nn.functional as F
 import vote_curve
-from chain_labels import auc, example, is_solved, padded, places, step_labels
+from batches import pad_rows
+from chain_labels import auc, example, is_solved, places, step_labels
 from for_tests import oracle, refuse, succeed
 from gpt import GPT, GPTConfig
 from optimizers import make_optimizer
@@ -94,7 +95,7 @@ def test_where_labels_stand():
 def test_the_loss_is_the_cross_entropy_of_what_is_asked():
     verifier = tiny()
     ids, labels, following = zip(*(example("process", ARITHMETIC, *pair, TOKENIZER) for pair in judged(8, 0)))
-    ids, labels, following = padded(ids), padded(labels, -100), padded(following, -100)
+    ids, labels, following = pad_rows(ids), pad_rows(labels, -100), pad_rows(following, -100)
     with torch.no_grad():
         chance = verifier.logits(verifier.model.hidden(ids)).sigmoid()
         asked = [(chance[at], label) for at, label in np.ndenumerate(labels.numpy()) if label != -100]
@@ -147,7 +148,7 @@ def test_a_verifier_learns_chains_by_heart(kind):
     before = copy.deepcopy(verifier.model.state_dict())
     pairs = judged(16, 3)
     ids, labels, _ = zip(*(example(kind, ARITHMETIC, *pair, TOKENIZER) for pair in pairs))
-    ids, labels = padded(ids), padded(labels, -100)
+    ids, labels = pad_rows(ids), pad_rows(labels, -100)
     optimizer = make_optimizer(verifier, "muon", 1e-2, 0.01)
     for _ in range(120):
         loss = verifier(ids, labels)[1]
