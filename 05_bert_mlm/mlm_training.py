@@ -221,7 +221,7 @@ def ensure_model():
         args.steps //= 4
         return train_command(args)
 
-    first = "a short run (05_bert_mlm/train.py makes a better model)"
+    first = "a short run first (05_bert_mlm/train.py makes a better model)"
     return checkpoint.ensured(SHORT_CHECKPOINT, train, "bert", first=first)
 
 
