@@ -163,4 +163,5 @@ def ensure_model():
         args.steps //= 4
         return train_command(args)
 
-    return ensured(SHORT_CHECKPOINT, train, "gpt", first="a short run first (04_training/train.py makes a better model)")
+    first = "a short run first (04_training/train.py makes a better model)"
+    return ensured(SHORT_CHECKPOINT, train, "gpt", first=first)
