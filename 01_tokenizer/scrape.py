@@ -24,7 +24,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "data"))
 import pydoc_site
 from corpora import DATA
 from crawl_journal import Journal
-from flags import Parser, UserError, run, shown
+from flags import Parser, UserError, check_ranges, run, shown
 from web_address import Scope, normalise
 from web_fetch import REDIRECTS, ROBOT, Fetcher
 from web_page import read_page
@@ -216,11 +216,8 @@ def main():
     parser.add_argument("--timeout", type=float, default=60.0, help="seconds for one page, all in all")
     parser.add_argument("--retries", type=int, default=3, help="further attempts when a site is busy or gone")
     args = parser.parse_args()
-    for name, least, most in (("max_pages", 1, 10**9), ("max_depth", 0, 10**9), ("delay", 0, 86_400),
-                              ("max_bytes", 1, 10**9), ("timeout", 0.1, 86_400), ("retries", 0, 20)):
-        value = getattr(args, name)
-        if value is not None and not least <= value <= most:
-            raise UserError(f"{name} {value} must be at least {least} and at most {most}")
+    check_ranges(args, max_pages=(1, 10**9), max_depth=(0, 10**9), delay=(0, 86_400), max_bytes=(1, 10**9),
+                 timeout=(0.1, 86_400), retries=(0, 20))
     start = normalise(args.url if args.url is not None else pydoc_site.SITE + pydoc_site.FOLDER)
     if start is None:
         raise UserError(f"'{args.url}' is no web address: it must begin with http:// or https://, and name a host")

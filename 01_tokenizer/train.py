@@ -50,8 +50,7 @@ def main():
     if not smallest <= args.vocab_size <= 1_000_000:
         raise flags.UserError(f"vocab_size {args.vocab_size} must be at least {smallest}, the bytes and <|endoftext|>,"
                               " and at most 1,000,000")
-    if args.min_count < 1 or not 1 <= args.processes <= 64:
-        raise flags.UserError("min_count must be at least 1, and processes between 1 and 64")
+    flags.check_ranges(args, min_count=1, processes=(1, 64))
     vocabularies.check_name(tokenizer.state(), Path(args.output))  # before the work, not after it
     texts = [piece for piece in corpora.pieces(args.data) if piece != END_OF_TEXT]
     began = time.perf_counter()

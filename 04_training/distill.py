@@ -167,13 +167,11 @@ def fill_in(args):
         args.teacher_share = ALPHAS[args.kind]
     if args.text_share is None:
         args.text_share = 0.7 if args.student in NEW else 0.0
-    shares = "teacher_share", "beta", "student_share"
+    flags.check_ranges(args, teacher_share=(0, 1), beta=(0, 1), student_share=(0, 1), ngram_rows=1)
     for name, wrong, cure in (
-        *((name, not 0 <= getattr(args, name) <= 1, "at least 0 and at most 1") for name in shares),
         ("teacher_share", args.kind == "on_policy" and args.teacher_share < 1, "1: the student's answers are no truth"),
         ("distillation_temperature", not 0 < args.distillation_temperature < math.inf, "more than 0"),
         ("text_share", not 0 <= args.text_share < 1, "at least 0 and less than 1"),
-        ("ngram_rows", args.ngram_rows is not None and args.ngram_rows < 1, "at least 1"),
     ):
         if wrong:
             raise UserError(f"{name} {getattr(args, name)} must be {cure}")

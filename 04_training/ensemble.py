@@ -13,7 +13,6 @@ import torch
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "checkpoints"))
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "03_gpt"))
 import flags
-from flags import UserError
 from records import trained
 from trainer import autocast
 
@@ -42,8 +41,7 @@ def main():
     parser.add_argument("--models", type=int, default=8, help="how many, of seeds 1337, 1338, ...")
     parser.add_argument("--recipe", choices=["tinyshakespeare", "sprint"], default="tinyshakespeare", help="of each")
     args = parser.parse()
-    if args.models < 1:
-        raise UserError(f"models {args.models} must be at least 1")
+    flags.check_ranges(args, models=1)
     print("models  seconds of training  loss of this one  loss of the average")
     total, time_spent = 0.0, 0.0
     for count in range(1, args.models + 1):

@@ -21,7 +21,6 @@ import flags
 from chat_data import said
 from chat_template import prompt_tokens
 from fine_tuning import load_model
-from flags import UserError
 from sampling import Sampling, complete
 from sft import answer_loss, examples
 from trainer import autocast
@@ -87,8 +86,7 @@ def main():
     parser.add_argument("--show", type=int, metavar="N", default=0, help="answers of each model to print")
     flags.machine_flags(parser, seed=False)
     args = parser.parse()
-    if args.limit is not None and args.limit < 1:
-        raise UserError(f"limit {args.limit} must be at least 1")
+    flags.check_ranges(args, limit=1)
     pairs = sorted(docs_task.pairs(args.split), key=lambda pair: sha256(pair.name.encode()).digest())[: args.limit]
     numbers, before, given = trivial(pairs)
     said_by: dict = {"first sentence": given}

@@ -96,8 +96,7 @@ def main():
                         help="score n-gram models up to that order too, trained on -d's training split")
     flags.machine_flags(parser, seed=False)
     args = parser.parse()
-    if args.limit is not None and args.limit < 1:
-        raise UserError(f"limit {args.limit} must be at least 1")
+    flags.check_ranges(args, limit=1)
     if args.load_model == str(DEFAULT_CHECKPOINT):
         ensure_model()
     model, dtype, tokenizer = load_model(args)

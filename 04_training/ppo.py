@@ -64,10 +64,7 @@ def arguments():
 def check(args):
     """Raise UserError for a setting that nothing can be learned with; fill in what was left open."""
     args.reward_at = args.reward_at or ("every" if args.reward == "judge" else "end")
-    for name, (_, least, most, _) in SETTINGS.items():
-        value, limit = getattr(args, name), f" and at most {most}" if most < math.inf else ""
-        if not (least <= value <= most and value < math.inf):
-            raise UserError(f"{name} {value} must be at least {least}{limit}")
+    flags.check_ranges(args, **{name: (least, most) for name, (_, least, most, _) in SETTINGS.items()})
     if args.reward != "judge":
         load_reward_model(args.reward)  # better now than after a minute
     elif args.data != "docs":

@@ -1,6 +1,5 @@
 """The flags of train.py, and for each corpus those that are known to work."""
 
-import math
 import sys
 from pathlib import Path
 
@@ -112,15 +111,11 @@ def take_choices(args, run):
 
 def check_choices(args):
     flags.check_numbers(args)
+    flags.check_ranges(args, ngram_rows=1, weight_decay=0, multi_token=0, micro_batch=1, patience=1)
     for name, wrong, cure in (
         ("ngrams", args.ngrams < 0 or args.ngrams == 1, "0 or at least 2"),
-        ("ngram_rows", args.ngram_rows < 1, "at least 1"),
         ("ngram_dropout", not 0 <= args.ngram_dropout < 1, "at least 0 and less than 1"),
-        ("weight_decay", not 0 <= args.weight_decay < math.inf, "0 or more"),
         ("clip", not args.clip > 0, "more than 0"),
-        ("multi_token", not 0 <= args.multi_token < math.inf, "0 or more"),
-        ("micro_batch", args.micro_batch is not None and args.micro_batch < 1, "at least 1"),
-        ("patience", args.patience is not None and args.patience < 1, "at least 1"),
     ):
         if wrong:
             raise UserError(f"{name} {getattr(args, name)} must be {cure}")

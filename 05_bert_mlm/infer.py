@@ -60,8 +60,7 @@ def main():
     parser.add_argument("--similar", nargs="+", metavar="SENTENCE", help="rank these, or the lines of a file")
     flags.machine_flags(parser, seed=False)
     args = parser.parse()
-    if args.show < 1:
-        raise UserError(f"show {args.show} must be at least 1")
+    flags.check_ranges(args, show=1)
     if args.score and args.similar:
         raise UserError("--score and --similar are different questions: ask one")
     args.load_model = args.load_model or str(ensure_model())

@@ -140,9 +140,7 @@ def settle(args, loaded, path):
     flags.check_numbers(args)
     if args.learning_rate > 10:
         raise UserError(f"learning_rate {args.learning_rate} must be at most 10: 0.01 is a good one")
-    for name, least in {"order": 1, "starts": 1, "trials": 1, "points": 10}.items():
-        if getattr(args, name) < least:
-            raise UserError(f"{name} {getattr(args, name)} must be at least {least}")
+    flags.check_ranges(args, order=1, starts=1, trials=1, points=10)
     if args.grid and min(args.grid) < 1:
         raise UserError(f"grid {shown_number(args.grid)} must be of numbers that are at least 1")
 

@@ -65,8 +65,7 @@ def main():
     args = parser.parse()
     if not 0 <= args.prune < 1:
         raise UserError(f"prune {args.prune} must be at least 0 and less than 1")
-    if not 1 <= args.digits <= 15:
-        raise UserError(f"digits {args.digits} must be from 1 to 15")
+    flags.check_ranges(args, digits=(1, 15))
     torch.set_num_threads(1)
     models, loaded = load_models(args.load_model or ensure_model())
     model, x, scale = models["kan"], loaded["points"], loaded["scale"]

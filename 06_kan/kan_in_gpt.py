@@ -79,8 +79,7 @@ def run(kind, args, seed, vocab_size, train_tokens, val_tokens):
 def main():
     args = arguments().parse()
     flags.check_numbers(args)
-    if args.grid_size < 1:
-        raise UserError(f"grid_size {args.grid_size} must be at least 1")
+    flags.check_ranges(args, grid_size=1)
     torch.set_num_threads(1)
     tokenizer, train_tokens, val_tokens = open_data(args, None, "")
     if len(train_tokens) <= args.block_size:

@@ -89,8 +89,7 @@ def main():
     args = parser.parse()
     if sorted(set(args.grid)) != args.grid or args.grid[0] < 1 or sum(grid >= 10 for grid in args.grid) < 2:
         raise UserError("grid must rise from 1 or more, and have two sizes from 10 on, for the slope")
-    if args.points < 10:
-        raise UserError(f"points {args.points} must be at least 10")
+    flags.check_ranges(args, points=10)
     torch.set_num_threads(1)
     counts = [3 * (grid + 4) for grid in args.grid]
     widths = [equal_mlp(count, 2) for count in counts]

@@ -255,8 +255,7 @@ def main():
     parser.add_argument("--difficulty", type=int, help="of a family: operations, digits, lines or people")
     parser.add_argument("--seed", type=int, default=1337, help="of a family: the same seed gives the same problems")
     args = parser.parse()
-    if args.problems < 1:
-        raise UserError(f"problems {args.problems} must be at least 1")
+    flags.check_ranges(args, problems=1)
     name, listed, family = source_of(args)
     kept, rejected = annotated(listed, family)
     print(*report(name, listed, kept, rejected, family), sep="\n")

@@ -107,8 +107,7 @@ def main():
     flags.machine_flags(parser, seed=False)
     parser.add_argument("--rounds", type=int, default=7, help="of both sides in turn; medians are taken")
     args = parser.parse()
-    if args.rounds < 1:
-        raise flags.UserError(f"rounds {args.rounds} must be at least 1")
+    flags.check_ranges(args, rounds=1)
     try:
         import rouge_score  # noqa: F401
         import sacrebleu  # noqa: F401

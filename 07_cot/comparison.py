@@ -26,7 +26,7 @@ import flags
 import measure
 from atomic import replacing, save_figure
 from engine import Request, load_engine
-from flags import UserError, shown
+from flags import shown
 from metrics import accuracy
 from published_exams import SHORT, replies_of
 from text_scores import corpus_bleu, rouge
@@ -153,9 +153,7 @@ def draw(cells, path):
 
 def main():
     args = arguments().parse()
-    for name in ("limit", "likelihood_limit", "shots", "max_new_tokens"):
-        if getattr(args, name) < 1:
-            raise UserError(f"{name} {getattr(args, name)} must be at least 1")
+    flags.check_ranges(args, limit=1, likelihood_limit=1, shots=1, max_new_tokens=1)
     torch.set_num_threads(1)  # several would wait for each other, and that would count
     cells, differences = {}, {}
     for model in args.models:

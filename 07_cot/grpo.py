@@ -22,7 +22,6 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "checkpoints"))
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "03_gpt"))
 import flags
 from chains import room
-from flags import UserError
 from policy_loss import GRPO, STDS, VARIANTS, PolicyLoss, advantages, token_weights
 from problem_batches import padded
 from self_training import Enough, entropy_of, self_training_arguments, train_student
@@ -60,9 +59,7 @@ def check(args):
     for name, value in VARIANTS[args.variant].items():
         if getattr(args, name) is None:
             setattr(args, name, value)
-    for name, least, most in (("epochs", 1, 100), ("beta", 0, 1000), ("clip_low", 0, 1), ("clip_high", 0, 1000)):
-        if not least <= getattr(args, name) <= most:
-            raise UserError(f"{name} {getattr(args, name)} must be from {least} to {most}")
+    flags.check_ranges(args, epochs=(1, 100), beta=(0, 1000), clip_low=(0, 1), clip_high=(0, 1000))
 
 
 class Groups:

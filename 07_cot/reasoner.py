@@ -121,10 +121,8 @@ def settle(args, loaded):
         if args.window != (window := loaded["config"]["window"] or 0):
             raise UserError(f"window {args.window} contradicts {args.load_model}, which has {window}: leave it out")
     flags.check_numbers(args)
-    for name, least, most in (("problems", 100, 10**7), ("result_weight", 0, 1000), ("answer_weight", 0, 1000),
-                              ("second_head", 0, 10), ("slips", 0, 0.9), ("window", 0, args.block_size)):
-        if not least <= getattr(args, name) <= most:
-            raise UserError(f"{name} {getattr(args, name)} must be from {least} to {most}")
+    flags.check_ranges(args, problems=(100, 10**7), result_weight=(0, 1000), answer_weight=(0, 1000),
+                       second_head=(0, 10), slips=(0, 0.9), window=(0, args.block_size))
 
 
 def build(args, tokenizer, loaded=None):

@@ -20,7 +20,6 @@ from tqdm import tqdm
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "checkpoints"))
 import flags
-from flags import UserError
 from objectives import ChainLoss
 from problem_batches import padded
 from self_training import Enough, entropy_of, self_training_arguments, train_student
@@ -103,9 +102,7 @@ def train_command(args):
     """Train as the flags say: a record of what came of it, None after Ctrl-C."""
 
     def teach(student, watch, state):
-        for name in ("kept", "round_steps"):
-            if getattr(args, name) < 1:
-                raise UserError(f"{name} {getattr(args, name)} must be at least 1")
+        flags.check_ranges(args, kept=1, round_steps=1)
         return ChainLoss(student.model).to(student.device), Rounds(student, watch, state)
 
     return train_student(args, "star", CHOICES, teach)

@@ -250,11 +250,7 @@ def open_engine(args):
 
 def main():
     args = arguments().parse()
-    for name in ("target", "samples", "max_new_tokens", "at_once"):
-        if getattr(args, name) < 1:
-            raise UserError(f"{name} {getattr(args, name)} must be at least 1")
-    if not 0 <= args.temperature < 10:
-        raise UserError(f"temperature {args.temperature} must be at least 0 and less than 10")
+    flags.check_ranges(args, target=1, samples=1, max_new_tokens=1, at_once=1, temperature=(0, 10))
     path, apart = Path(args.output), questions_apart(args.apart)
     engine, common = open_engine(args)
     path.parent.mkdir(parents=True, exist_ok=True)

@@ -173,12 +173,9 @@ def open_reasoner(args):
 def check(args):
     find(args.data)
     flags.check_numbers(args)
-    if args.problems < 1 or args.samples < 1:
-        raise UserError(f"problems {args.problems} and samples {args.samples} must be at least 1")
+    flags.check_ranges(args, problems=1, samples=1, imitation=0)
     if not 0 < args.temperature < math.inf:
         raise UserError(f"temperature {args.temperature} must be more than 0: else all chains of a problem are one")
-    if not 0 <= args.imitation < math.inf:
-        raise UserError(f"imitation {args.imitation} must be 0 or more")
 
 
 def begin_verifier(model, kind, path=None, imitation=0.0):

@@ -198,8 +198,9 @@ def arguments():
 
 def main():
     args = arguments().parse()
-    if args.limit < 1 or args.samples < 1 or args.samples & (args.samples - 1):
-        raise UserError(f"limit {args.limit} must be at least 1, and samples {args.samples} a power of 2")
+    flags.check_ranges(args, limit=1, samples=1)
+    if args.samples & (args.samples - 1):
+        raise UserError(f"samples {args.samples} must be a power of 2")
     if args.temperature <= 0:
         raise UserError(f"temperature {args.temperature} must be more than 0: else all samples are one")
     found = records(args)

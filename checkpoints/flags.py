@@ -182,6 +182,18 @@ def check_numbers(args):
         raise UserError(f"embedding_size {args.embedding_size} must be divisible by head_count {args.head_count}")
 
 
+def check_ranges(args, **ranges):
+    """Raise UserError for a number that is too small, `samples=1` is at least 1, or too large, `share=(0, 1)`.
+
+    What was not given, None, is in every range, and no infinity in any.
+    """
+    for name, limits in ranges.items():
+        least, most = limits if isinstance(limits, tuple) else (limits, math.inf)
+        value, limit = getattr(args, name), f" and at most {most}" if most < math.inf else ""
+        if value is not None and not (least <= value <= most and value < math.inf):
+            raise UserError(f"{name} {value} must be at least {least}{limit}")
+
+
 def take_numbers(args, config, run, path):
     """Take from a checkpoint the numbers that were not typed; raise UserError if typed sizes contradict it."""
     for name in SIZES & config.keys():

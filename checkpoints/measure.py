@@ -18,7 +18,7 @@ from pathlib import Path
 from statistics import median
 
 from atomic import replacing
-from flags import UserError
+from flags import check_ranges
 
 BEGIN, END = "<!-- from figures/benchmark.json -->", "<!-- end -->"
 
@@ -36,10 +36,9 @@ def machine(*packages):
 def rounds(parser, default):
     """Read the command line of a benchmark.py: how many rounds to measure. Raises UserError if there is none."""
     parser.add_argument("--rounds", type=int, default=default, help="of both sides in turn; medians are taken")
-    asked = parser.parse_args().rounds
-    if asked < 1:
-        raise UserError(f"rounds {asked} must be at least 1")
-    return asked
+    args = parser.parse_args()
+    check_ranges(args, rounds=1)
+    return args.rounds
 
 
 def seconds(function):

@@ -2,7 +2,7 @@
 
 import math
 
-from flags import UserError
+from flags import UserError, check_ranges
 
 
 def sampling_flags(parser, prompt, max_new_tokens: int | None = 120, temperature=0.7, top_p=0.9):
@@ -46,14 +46,10 @@ def generation_flags(parser, prompt, max_new_tokens=120):
 
 def check_sampling(args):
     """Raise UserError for a value that no token can be chosen with."""
+    check_ranges(args, max_new_tokens=1, temperature=0, top_k=1, min_p=(0, 1), no_repeat_ngram=1)
     for name, wrong, cure in (
-        ("max_new_tokens", args.max_new_tokens is not None and args.max_new_tokens < 1, "at least 1"),
-        ("temperature", not 0 <= args.temperature < math.inf, "0 or more"),
-        ("top_k", args.top_k is not None and args.top_k < 1, "at least 1"),
         ("top_p", not 0 < args.top_p <= 1, "above 0 and at most 1"),
-        ("min_p", args.min_p is not None and not 0 <= args.min_p <= 1, "at least 0 and at most 1"),
         ("repetition_penalty", not 0 < args.repetition_penalty < math.inf, "above 0, and 1 changes nothing"),
-        ("no_repeat_ngram", args.no_repeat_ngram is not None and args.no_repeat_ngram < 1, "at least 1"),
         ("min_new_tokens", not 0 <= args.min_new_tokens <= (args.max_new_tokens or math.inf),
          "from 0 to max_new_tokens"),
     ):
@@ -64,11 +60,7 @@ def check_sampling(args):
 def check_generation(args):
     """Raise UserError for a value that no text can be written with."""
     check_sampling(args)
-    for name in ("samples", "best_of", "beams"):
-        if getattr(args, name) < 1:
-            raise UserError(f"{name} {getattr(args, name)} must be at least 1")
-    if not -10 <= args.length_penalty <= 10:
-        raise UserError(f"length_penalty {args.length_penalty} must be from -10 to 10")
+    check_ranges(args, samples=1, best_of=1, beams=1, length_penalty=(-10, 10))
     if "" in args.stop:
         raise UserError("--stop '' would end every text before it begins: name a text")
     several = [f"--{name}" for name in ("samples", "best_of", "beams") if getattr(args, name) > 1]

@@ -196,7 +196,7 @@ def test_mistakes_end_in_one_line_with_the_cure(saved, tmp_path):
         (("--prompts", tmp_path / "missing.txt"), "missing.txt"), (("--prompts", saved), "is no UTF-8 text"),
         (("--prompts", os.devnull), "has no prompt"),
         (("--length_penalty", 2), "add --beams 4"), (("--early_stopping", "--samples", 2), "add --beams 4"),
-        (("--beams", 2, "--length_penalty", 400), "length_penalty 400.0 must be from -10 to 10"),
+        (("--beams", 2, "--length_penalty", 400), "length_penalty 400.0 must be at least -10 and at most 10"),
     ):
         assert message in refuse(*common, *words)
 

@@ -53,8 +53,8 @@ def test_flags_side_by_side(tmp_path):
 
 @pytest.mark.parametrize(("words", "cure"), [
     (["-d", "algebra"], "choose from arithmetic"), (["--difficulty", "99"], "must be from 1 to 40"),
-    (["--problems", "5"], "must be from 100"), (["-s", "x.pt"], "--style chain"),
-    (["--slips", "1"], "must be from 0 to 0.9"), (["-s", "no_save", "16", "8", "20"], "give a block_size"),
+    (["--problems", "5"], "problems 5 must be at least 100"), (["-s", "x.pt"], "--style chain"),
+    (["--slips", "1"], "must be at least 0 and at most 0.9"), (["-s", "no_save", "16", "8", "20"], "give a block_size"),
 ])
 def test_mistakes_of_training(words, cure):
     assert cure in refuse(TRAIN, *words)

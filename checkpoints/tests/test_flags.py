@@ -1,5 +1,8 @@
 """The command line of the original, in every order that argparse tends to get wrong."""
 
+import argparse
+import math
+
 import flags
 import pytest
 import torch
@@ -58,6 +61,16 @@ def test_bad_words_end_in_one_line_and_status_2(line, capsys):
 def test_values_that_no_model_can_have(line, message):
     with pytest.raises(UserError, match=message.replace(".", r"\.")):
         flags.check_numbers(parse(line))
+
+
+def test_ranges():
+    args = argparse.Namespace(one=1, share=0.5, left_out=None, endless=math.inf, none=math.nan)
+    flags.check_ranges(args, one=1, share=(0, 1), left_out=5)
+    for limits, message in (({"one": 2}, "one 1 must be at least 2$"), ({"endless": 0}, "endless inf must be"),
+                            ({"share": (0.6, 1)}, "share 0.5 must be at least 0.6 and at most 1"),
+                            ({"none": (0, 1)}, "none nan must be")):
+        with pytest.raises(UserError, match=message):
+            flags.check_ranges(args, **limits)
 
 
 @pytest.mark.parametrize(("line", "message"), [
