@@ -122,14 +122,8 @@ def check(tokens, order, name):
 
 def main():
     parser = flags.Parser("Train n-gram models on a text, and score them on its validation split.")
-    parser.add_argument("-d", "--data", default="pydocs", help="name of a corpus, text file, folder of text files, or"
-                        " folder of prepared tokens")
-    parser.add_argument("-t", "--tokenizer", choices=["tokenizer", "tiktoken", "char"],
-                        help="our own byte-pair encoding, OpenAI's, or one token per character (default: tokenizer)")
-    parser.add_argument("-m", "--tokenizer_model", metavar="MODEL",
-                        help="path of a tokenizer, or a tiktoken encoding (default: one trained on the data)")
+    flags.text_flags(parser)
     parser.add_argument("--order", type=int, default=5, help="the highest: tokens of an n-gram")
-    parser.checkpointed |= {"tokenizer": "tokenizer", "tokenizer_model": None}
     args = parser.parse()
     tokenizer, train_tokens, val_tokens = open_data(args)
     check(val_tokens, args.order, f"the validation split of {args.data}")
