@@ -26,8 +26,8 @@ class Said(io.StringIO):
 def ran(words, name, folder):
     """(exit status, standard output, standard error) of a script's run in a folder."""
     script, kept, path, modules = Path(words[0]), sys.argv, sys.path[:], set(sys.modules)
-    out, err, status = Said(), Said(), 0
-    sys.argv, sys.path[0] = words, str(script.parent)
+    out, err, status, asked = Said(), Said(), 0, sys.stdin
+    sys.argv, sys.path[0], sys.stdin = words, str(script.parent), Said()  # the requests are not for scripts to read
     os.chdir(folder)
     try:
         with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
@@ -37,7 +37,7 @@ def ran(words, name, folder):
     except BaseException:
         status, _ = 1, err.write(traceback.format_exc())
     finally:
-        sys.argv, sys.path[:] = kept, path
+        sys.argv, sys.path[:], sys.stdin = kept, path, asked
         for each in set(sys.modules) - modules:  # the course's own: the next script finds them by its own path
             file = getattr(sys.modules[each], "__file__", None)
             if file and Path(file).is_relative_to(script.parents[1]) and ".venv" not in Path(file).parts:
