@@ -95,14 +95,18 @@ def test_every_script_answers_h_from_three_folders(tmp_path):
 
 
 def test_flags_agree():
-    """A letter means the same in every script; long names are snake_case."""
-    meanings = {}
+    """A letter means the same in every script; long names are snake_case, and take one value, several, or none."""
+    meanings, taken = {}, {}
     for path in MODULES:
         for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
             if isinstance(node, ast.Call) and getattr(node.func, "attr", "") == "add_argument":
                 words = [argument.value for argument in node.args if isinstance(argument, ast.Constant)]
-                for word in words:
-                    assert not word.startswith("--") or re.fullmatch(r"--[a-z0-9_]+", word), f"{word} in {path}"
+                settings = {each.arg: ast.unparse(each.value) for each in node.keywords}
+                takes = settings.get("nargs"), settings.get("action") == "'store_true'"
+                for word in (word for word in words if word.startswith("--")):
+                    assert re.fullmatch(r"--[a-z0-9_]+", word), f"{word} in {path}"
+                    same = word == "--data" or taken.setdefault(word, takes) == takes  # a text, or several families
+                    assert same, f"{word} takes something else in {path}: see the top of checkpoints/flags.py"
                 letters = [word for word in words if re.fullmatch(r"-\w", word)]
                 for letter in letters:
                     assert meanings.setdefault(letter, words[-1]) == words[-1], f"{letter} means two things ({path})"
