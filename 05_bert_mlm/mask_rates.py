@@ -18,15 +18,16 @@ from bert_model import BERT
 from bert_tokens import Marks, choose_tokenizer
 from compared_runs import draw, model_of, seconds_a_step, trained
 from masked_batches import held_out_batches, masked_batches
-from mlm_training import check, comparison_arguments
+from mlm_training import NUMBERS, check, comparison_arguments
 from prepare import ensure_tokens, open_tokens
 
 ROUNDS = 3
 
 
 def main():
+    numbers = {name: value for name, value in NUMBERS.items() if name != "steps"}  # time decides how many
     parser = comparison_arguments("Train BERT with several mask rates, each for the same time.",
-                                  "family", "masking", "optimizer", "schedule")
+                                  ("family", "masking", "optimizer", "schedule"), numbers)
     parser.add_argument("--rates", type=float, nargs="+", default=[0.15, 0.3, 0.4], help="shares that are hidden")
     parser.add_argument("--seconds", type=float, default=180, help="of training, for each")
     parser.add_argument("-o", "--output", default=str(flags.CHECKPOINTS / "05_mask_rates.png"), help="where to draw")

@@ -65,13 +65,13 @@ def choice_flags(parser, names):
     parser.checkpointed |= {name: CHOICES[name] for name in names}
 
 
-def comparison_arguments(description, *names):
-    """A parser for runs that are compared and not kept, with the flags of those of CHOICES that are named."""
+def comparison_arguments(description, names, numbers):
+    """A parser for runs that are compared and not kept: some names of CHOICES, some of NUMBERS with their defaults."""
     parser = flags.Parser(description)
     flags.text_flags(parser)
     choice_flags(parser, names)
     flags.machine_flags(parser)
-    flags.number_flags(parser, NUMBERS)
+    flags.number_flags(parser, numbers)
     return parser
 
 

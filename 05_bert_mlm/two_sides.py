@@ -23,7 +23,7 @@ from bert_tokens import Marks, choose_tokenizer
 from compared_runs import draw, model_of, trained
 from guessers import Guessers
 from masked_batches import framed, held_out_batches, masked_batches
-from mlm_training import check, comparison_arguments, guessed
+from mlm_training import NUMBERS, check, comparison_arguments, guessed
 from prepare import ensure_tokens, open_tokens
 
 
@@ -56,7 +56,7 @@ def for_left_only(batches):
 
 def main():
     parser = comparison_arguments("Train BERT and the same network that sees the left side only.",
-                                  "family", "mask_rate", "optimizer", "schedule")
+                                  ("family", "mask_rate", "optimizer", "schedule"), NUMBERS)
     parser.add_argument("-o", "--output", default=str(flags.CHECKPOINTS / "05_two_sides.png"), help="where to draw")
     args = parser.parse()
     check(args)
