@@ -269,11 +269,9 @@ def main():
     parser = flags.Parser("Compare KANs and MLPs of equal parameters: three optimizers, fourteen functions.")
     parser.add_argument("-d", "--data", nargs="+", metavar="NAME", choices=TARGETS, default=list(TARGETS),
                         help="functions (default: all)")
-    parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2, 3, 4], metavar="N",
-                        help="a fit of each network with each optimizer and each of them")
+    parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2, 3, 4], metavar="N", help="one fit of each")
     parser.add_argument("--seconds", type=float, default=2.0, help="of the processor, for each fit; 'hundred' has more")
-    parser.add_argument("--results", metavar="FOLDER", default=str(flags.CHECKPOINTS / "06_answer"),
-                        help="where fits are kept, and drawn")
+    parser.add_argument("--results", metavar="FOLDER", default=str(flags.CHECKPOINTS / "06_answer"), help="of fits")
     parser.add_argument("--tune", action="store_true", help="show what the choices in this file were made by")
     args = parser.parse()
     if not 0 < args.seconds < math.inf:
