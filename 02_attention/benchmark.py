@@ -53,7 +53,7 @@ def length_rows(rounds):
     for length in LENGTHS:
         print(f"{length:,} tokens", flush=True)
         fused, plain = measure.in_turn(*(partial(measure.in_process, "--forward", form, str(length))
-                                         for form in ("fused", "plain")), rounds)
+                                         for form in ("fused", "plain")), rounds=rounds)
         for unit, what in (("s", "causal attention"), ("MB", "its memory")):
             sides = [[max(one[unit], 0.1) if unit == "MB" else one[unit] for one in side] for side in (fused, plain)]
             yield measure.row(f"{what}, {length:,} tokens, fused beside plain", unit, sides[0], "plain", sides[1])

@@ -137,7 +137,7 @@ def loss_rows(rounds):
     for name in ("float32", "bfloat16"):
         print(f"loss, {name}", flush=True)
         sides = measure.in_turn(*(partial(measure.in_process, "--loss", f"{form} {name}")
-                                  for form in ("chunks", "plain")), rounds)
+                                  for form in ("chunks", "plain")), rounds=rounds)
         what = f"head and loss, {TOKENS:,} tokens, vocabulary {VOCAB:,}, {name}"
         for unit, label in (("s", what), ("MB", "its memory beyond inputs and gradients")):
             yield measure.row(label, unit, *([one[unit] for one in sides[0]], "plain", [one[unit] for one in sides[1]]))
