@@ -3,35 +3,11 @@
 Shapes: B texts, T tokens.
 """
 
-import sys
-from dataclasses import asdict
-from pathlib import Path
-
 import numpy as np
-import torch
-
-sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "checkpoints"))
-sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "01_tokenizer"))
-sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "03_gpt"))
-sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "04_training"))
-import checkpoint
-from family import write_steps
-from fine_tuning import mark, with_added
-from gpt import GPT, GPTConfig
-from lm_model import placed
-from lora import Peft, added_state, attach
+from family import encoded, write_steps
 from thinking_base import ensure_base
-from thought_plan import (
-    HELD_OUT,
-    by_level,
-    ensured,
-    even_batches,
-    for_training,
-    keep_training,
-    row_of,
-    unfinished,
-)
-from tokenizer import from_state
+from thought_adapters import train_adapters
+from thought_plan import REAL, ensured, for_training, row_of, validation_problems
 
 ANSWERS = {"learning_rate": 5e-3, "tokens": 2048}
 REMAINING = 4  # steps that may be missing where answers are learned; and all of them, behind the question
@@ -44,10 +20,10 @@ def answer_row(problem, count, tokenizer):
     with any number of thoughts. There is no # before the answer. So it comes from the very state that knows what is
     ahead, and that the router reads.
     """
-    said = [*tokenizer.encode(problem.answer), tokenizer.end_of_text]
-    ids, targets = row_of(tokenizer.encode(problem.question + write_steps(problem.steps[:count])), said)
+    said = [*encoded(problem.answer, tokenizer), tokenizer.end_of_text]
+    ids, targets = row_of(encoded(problem.question + write_steps(problem.steps[:count]), tokenizer), said)
     for earlier in {0, *range(max(0, len(problem.steps) - REMAINING), count)} - {count}:
-        targets[len(problem.question + write_steps(problem.steps[:earlier])) - 1] = said[0]
+        targets[len(encoded(problem.question + write_steps(problem.steps[:earlier]), tokenizer)) - 1] = said[0]
     return ids, targets
 
 
@@ -58,29 +34,17 @@ def ensure_answers(plan, seed, args):
 
 
 def train_answers(plan, seed, args, path, base):
-    torch.manual_seed(seed)
-    peft, loaded = Peft("lora", plan.rank, alpha=2.0 * plan.rank), unfinished(path, "adapters")
-    whole = checkpoint.load(base, "gpt")
-    tokenizer = from_state(whole["tokenizer"])
-    if loaded:
-        model = with_added(loaded, path)
-    else:
-        model = GPT(GPTConfig(**whole["config"]))
-        model.load_state_dict(whole["model"])
-        attach(model, peft)
-    model, dtype = placed(model, args)
-    random = np.random.default_rng(seed)
-    train = [answer_row(each, context(len(each.steps), random), tokenizer)
-             for each in for_training(plan, plan.problems, seed)]
-    held_out = [answer_row(each, len(each.steps), tokenizer)
-                for level in by_level(plan, "validation", HELD_OUT, seed) for each in level]
+    settings = REAL if plan.load_model else ANSWERS
+
+    def rows_of(tokenizer):
+        random = np.random.default_rng(seed)
+        train = [answer_row(each, context(len(each.steps), random), tokenizer)
+                 for each in for_training(plan, plan.problems, seed)]
+        return train, [answer_row(each, len(each.steps), tokenizer) for each in validation_problems(plan, seed)]
+
     run = {"data": plan.data, "piece": "answers", "seed": seed, "steps": plan.answer_steps, "rank": plan.rank,
-           **ANSWERS}
-    return keep_training(
-        "adapters", model, tokenizer, model, even_batches(train, ANSWERS["tokens"], seed), held_out,
-        ANSWERS | {"weight_decay": 0.0}, run, path, loaded, dtype,
-        {"model": lambda: added_state(model), "peft": lambda: asdict(peft), "base": lambda: base.name,
-         "base_mark": lambda: mark(model)})
+           **settings}
+    return train_adapters(path, base, plan, seed, args, rows_of, settings, run)
 
 
 def context(length, random):

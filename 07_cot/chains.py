@@ -18,7 +18,7 @@ import torch
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "01_tokenizer"))
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "03_gpt"))
-from family import WAIT, read_chain
+from family import WAIT, encoded, read_chain
 from number_tasks import OPERATIONS
 from sampling import Sampling, complete
 from tokenizer_base import Tokenizer
@@ -146,7 +146,7 @@ def think(model, tokenizer, questions, samples=1, settings=None, max_new_tokens=
     """
     settings = replace(settings or Sampling(0.0), stop_tokens=(tokenizer.end_of_text,))
     begun = begun or [Chain("")] * len(questions)
-    prompts = [tokenizer.encode(question) + beginning.ids for question, beginning in zip(questions, begun)]
+    prompts = [encoded(question, tokenizer) + beginning.ids for question, beginning in zip(questions, begun)]
     order = sorted(range(len(prompts)), key=lambda i: len(prompts[i]))  # alike ones together: little padding
     found: list = [None] * len(prompts)
     for first in range(0, len(order), count := max(1, AT_ONCE // samples)):

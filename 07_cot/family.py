@@ -5,6 +5,7 @@ answer: `3*9+6*8?3*9=7;7+6=3;3*8=4;#4`. Without the steps it is a direct answer:
 """
 
 import hashlib
+import re
 from dataclasses import dataclass
 
 import numpy as np
@@ -32,6 +33,16 @@ def write_chain(steps, answer):
 def write_steps(steps):
     """["3*9=7", "7+6=3"] -> "3*9=7;7+6=3;", the beginning of a chain."""
     return "".join(f"{step};" for step in steps)
+
+
+def encoded(text, tokenizer):
+    """Ids of a question, of what stands behind it, or of both; each "?", ";" and "#" is encoded by itself.
+
+    So a thought that is added changes no id before it, whatever the tokenizer joins elsewhere; for one of characters it
+    is `tokenizer.encode(text)`.
+    """
+    return [i for piece in re.findall(r"[?;#]|[^?;#]+", text)
+            for i in tokenizer.encode(piece, disallowed_special=())]
 
 
 def read_chain(text):

@@ -5,6 +5,7 @@
     python 07_cot/infer.py "3*9+6*8*2*1-5?" --calculator
     python 07_cot/infer.py "3*9+6*8*2*1-5?" --samples 16 --verifier     # who is right counts for more
     python 07_cot/infer.py "3*9+6*8*2*1-5?" --route                     # thinks only as long as it has to
+    python 07_cot/infer.py "Bob has 58 pens. Bob loses 17. How many has Bob?" --route -l smollm2
     python 07_cot/infer.py --eval arithmetic --limit 400 --samples 16 --runs 3
     python 07_cot/infer.py --eval gsm8k                                 # asking.py: other models, and published exams
 """
@@ -59,7 +60,8 @@ def arguments():
                        help="weigh votes, and choose beams, by what a verifier thinks of a chain (default: the process"
                             " model of 07_cot/verifier.py for the question's family, trained if need be)")
     group.add_argument("--route", action="store_true", help="let a router decide after each thought whether a base"
-                       " model should answer; a Tiny Thought Model thinks for it (thoughts.py, trained if need be)")
+                       " model, or what -l names, should answer; a Tiny Thought Model thinks for it (thoughts.py;"
+                       " trained if need be)")
     group.add_argument("--plot", nargs="?", const="thought_tree.png", metavar="FILE",
                        help="draw the thought tree: a PNG, or a page for a browser if the name ends with .html")
     group = parser.add_argument_group("a set of questions")
@@ -127,8 +129,9 @@ def main():
         if (value := getattr(args, name)) is not None and value < least:
             raise UserError(f"{name} {value} must be at least {least}")
     if args.route:
-        if args.eval or args.load_model or args.endpoint:
-            raise UserError("--route has models of its own: give it a question alone")
+        if args.eval or args.endpoint:
+            raise UserError("--route thinks about a question, with models on this machine: leave out --eval and"
+                            " --endpoint")
         for line in routed(question, args):
             print(line, flush=True)
         return

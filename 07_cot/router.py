@@ -5,9 +5,10 @@
 A base is anything with
     hidden(routes) -> (N, C): what it knows at the last token of each question with its thoughts so far;
     answers(routes) -> [(answer, tokens that it wrote)];
+    count(question) -> how many tokens that is;
 a writer of thoughts anything with
     next_thoughts(routes) -> [(the next thought, or None if there is none to come, tokens that it wrote)].
-CharacterBase and CharacterWriter are those of this chapter's models; real ones can take their place.
+Base and Writer are those of GPTs, with any tokenizer: this chapter's, and real weights.
 Shapes: N questions or states, C = embedding size.
 """
 
@@ -24,7 +25,7 @@ from torch import nn
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "checkpoints"))
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "03_gpt"))
 import checkpoint
-from family import write_steps
+from family import encoded, write_steps
 from fast_decode import for_writing
 from sampling import Sampling, complete
 from thought_plan import collated
@@ -41,7 +42,10 @@ class Route:
 
     question: str
     thoughts: list[str] = field(default_factory=list)
+    asked: int = 0  # tokens of the question
+    tokens: list[int] = field(default_factory=list)  # of each thought, as it was written
     believed: list[float] = field(default_factory=list)  # that the base would answer rightly, before each decision
+    states: list = field(default_factory=list)  # (C,) each: what the base knew then
     written: int = 0  # tokens of thoughts and answer
     read: int = 0  # tokens that base and writer read, each once: as if both remembered what they have read
     ended: bool = False  # the writer has no more thoughts
@@ -57,27 +61,30 @@ def route(base, writer, probabilities, questions, threshold, budget):
 
     `probabilities(states (N, C)) -> (N,)`. All open questions go one step together; those that are done drop out.
     """
-    routes = [Route(question) for question in questions]
+    routes = [Route(question, asked=base.count(question)) for question in questions]
     going_on = routes
     while going_on:
-        for each, believed in zip(going_on, probabilities(base.hidden(going_on)).tolist()):
+        states = base.hidden(going_on)
+        for each, state, believed in zip(going_on, states, probabilities(states).tolist()):
+            each.states.append(state)
             each.believed.append(believed)
         going_on = [each for each in going_on
                     if each.believed[-1] < threshold and len(each.thoughts) < budget and not each.ended]
         if going_on:
             for each, (words, tokens) in zip(going_on, writer.next_thoughts(going_on)):
                 each.written += tokens
-                each.read += len(each.question) * (not each.thoughts) + (words is not None) * tokens
+                each.read += each.asked * (not each.thoughts) + (words is not None) * tokens
                 each.ended = words is None
                 if words is not None:
                     each.thoughts.append(words)
+                    each.tokens.append(tokens)
             going_on = [each for each in going_on if not each.ended]
     for each, (answer, tokens) in zip(routes, base.answers(routes)):
-        each.answer, each.written, each.read = answer, each.written + tokens, each.read + len(each.question)
+        each.answer, each.written, each.read = answer, each.written + tokens, each.read + each.asked
     return routes
 
 
-# ---- this chapter's models in the loop ----
+# ---- GPTs in the loop ----
 
 
 def together(rows, length, function):
@@ -90,19 +97,25 @@ def together(rows, length, function):
     return found
 
 
-class CharacterModel:
-    """A GPT of this chapter that reads routes; tokens are characters."""
+class RouteReader:
+    """A GPT that reads routes."""
 
     def __init__(self, model, tokenizer, dtype=torch.float32):
         self.model, self.dtype = for_writing(model, dtype)
         self.tokenizer, self.device = tokenizer, model.head_weight.device
+
+    def count(self, question):
+        return len(encoded(question, self.tokenizer))
+
+    def ids(self, routes):
+        return [encoded(each.context, self.tokenizer) for each in routes]
 
     def complete(self, routes, stop, longest):
         """Behind each context, what the model finds likeliest, up to a token of `stop`: [its ids]."""
         settings = Sampling(0.0, stop_tokens=stop)
 
         def written(these):
-            prompts = [self.tokenizer.encode(each.context) for each in these]
+            prompts = self.ids(these)
             room = min(longest, self.model.config.block_size - max(map(len, prompts)))
             with autocast(self.device, self.dtype):
                 return [text.ids for text in complete(self.model, prompts, room, settings)]
@@ -110,13 +123,13 @@ class CharacterModel:
         return together(routes, lambda each: len(each.context), written)
 
 
-class CharacterBase(CharacterModel):
+class Base(RouteReader):
     """The base of answering.py, with LoRA."""
 
     @torch.no_grad()
     def hidden(self, routes):
         def states(these):
-            rows = [self.tokenizer.encode(each.context) for each in these]
+            rows = self.ids(these)
             ids, _ = collated([(row, []) for row in rows])
             with autocast(self.device, self.dtype):
                 hidden = self.model.hidden(ids.to(self.device)).float()
@@ -130,7 +143,7 @@ class CharacterBase(CharacterModel):
         return [(self.tokenizer.decode([i for i in ids if i != end]), len(ids)) for ids in found]
 
 
-class CharacterWriter(CharacterModel):
+class Writer(RouteReader):
     """A Tiny Thought Model, or any other reasoner."""
 
     def next_thoughts(self, routes, longest=64):

@@ -1,6 +1,7 @@
 """What the router saves: accuracy against tokens as its threshold moves, and what the distillation is worth.
 
     python 07_cot/router_curve.py                       # a figure, and a row of the table for each seed
+    python 07_cot/router_curve.py -l smollm2 --seeds 1337 --limit 30 -o router_smollm2.png    # of real weights
     python 07_cot/router_curve.py --distillation        # the Tiny Thought Model's two steps, each alone and together
 
 Each seed has its own LoRA, Tiny Thought Model, router and test problems; the base is one. All difficulties count the
@@ -24,11 +25,12 @@ import flags
 import measure
 from atomic import replacing, save_figure
 from flags import UserError, shown
-from reasoner import load_reasoner, solved
+from reasoner import solved
 from router import ALWAYS, calibration_error, load_router
 from router_training import all_ways, beliefs, budget_of, mean_of, open_pieces, outcome, sweep, weighed
 from tasks import find
 from thinking_base import ensure_base
+from thought_adapters import open_piece
 from thought_distillation import LESSONS, ensure_tiny
 from thought_plan import by_level
 from thoughts import ensure_thoughts, plan_of, thought_arguments
@@ -76,8 +78,8 @@ def measured(plan, seed, args):
 
 def read(way, count):
     """Tokens that base and writer read for a question with `count` thoughts, if each remembered what it has read."""
-    asked = len(way.route.question)
-    return asked + (asked if count else 0) + sum(len(words) + 1 for words in way.route.thoughts[:count])
+    asked = way.route.asked
+    return asked + (asked if count else 0) + sum(way.route.tokens[:count])
 
 
 def reliability(believed, right):
@@ -99,9 +101,9 @@ def distilled(plan, seed, args):
     paths |= {lesson: ensure_tiny(plan, seed, args, lesson) for lesson in LESSONS}
     found = {}
     for name, path in paths.items():
-        model, dtype, tokenizer, _ = load_reasoner(path, args)
+        model, dtype, tokenizer = open_piece(path, args)
         right = solved(model, tokenizer, plan.data, problems, dtype)
-        history = checkpoint.load(path, "gpt")["progress"]["history"]
+        history = checkpoint.load(path, "gpt", "adapters")["progress"]["history"]
         found[name] = {"parameters": model.parameter_count(), "loss": history[-1]["validation_loss"],
                        "right": sum(w * r for w, r in zip(weights, right))}
     return found
@@ -112,7 +114,8 @@ def records(args, plan, measure_seed, kind):
     path, found = Path(args.results), []
     done = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()] if path.exists() else []
     for seed in args.seeds:
-        what = {"kind": kind, "plan": asdict(plan), "seed": seed, "split": args.split, "count": args.limit}
+        numbers = {name: value for name, value in asdict(plan).items() if value != ""}
+        what = {"kind": kind, "plan": numbers, "seed": seed, "split": args.split, "count": args.limit}
         record = next((each for each in done if each["what"] == what), None)
         if record is None:
             record = {"what": what, **json.loads(json.dumps(measure_seed(plan, seed, args)))}
@@ -200,6 +203,7 @@ def main():
         raise UserError(f"limit {args.limit} must be at least 1")
     plan = plan_of(args)
     torch.set_num_threads(1)  # several would wait for each other, and that would count
+    named = f"{shown(plan.load_model)}: " if plan.load_model else ""
     machine = f"one thread, {measure.machine('torch')}"
     if args.distillation:
         lines = distillation_table(records(args, plan, distilled, "distillation"))
@@ -207,7 +211,7 @@ def main():
         found = records(args, plan, measured, "router")
         draw_figure(found, args.output)
         lines = [*table(found), f"figure {shown(args.output)}"]
-    print("\n".join(["", f"{plan.data}, difficulties up to {plan.hardest}; {machine}", "", *lines]))
+    print("\n".join(["", f"{named}{plan.data}, difficulties up to {plan.hardest}; {machine}", "", *lines]))
 
 
 if __name__ == "__main__":

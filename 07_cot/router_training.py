@@ -17,18 +17,16 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "03_gpt"))
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "04_training"))
 import checkpoint
 from answering import ensure_answers
-from family import write_steps
-from fine_tuning import open_model
 from flags import shown
-from lm_model import placed
-from reasoner import load_reasoner
-from router import ALWAYS, NUMBERS, CharacterBase, CharacterWriter, Route, calibration_error, fitted, route
+from router import ALWAYS, NUMBERS, Base, Route, Writer, calibration_error, fitted, route
 from tasks import find
+from thought_adapters import open_piece
 from thought_distillation import ensure_tiny
 from thought_plan import by_level
 
 KEPT = 0.98  # of always-think's accuracy, which the chosen threshold has to keep on validation problems
 CALIBRATED, CHOSEN = 24, 40  # validation problems of each difficulty, for the temperature and for the threshold
+REAL_CALIBRATED, REAL_CHOSEN = 12, 24  # of those for real weights, which take longer
 
 
 @dataclass
@@ -57,8 +55,8 @@ class Ways:
         return self.right.index(True) if True in self.right else 0
 
 
-def all_ways(base, writer, probabilities, family, questions, budget, states=False):
-    """[Ways] of questions; with `states` (those, the base's states (N, C) at all of their places, one by one)."""
+def all_ways(base, writer, probabilities, family, questions, budget):
+    """[Ways] of questions."""
     routes = route(base, writer, probabilities, questions, ALWAYS, budget)
     places = [Route(each.question, each.thoughts[:k]) for each in routes for k in range(len(each.thoughts) + 1)]
     answers, found = iter(base.answers(places)), []
@@ -67,12 +65,12 @@ def all_ways(base, writer, probabilities, family, questions, budget, states=Fals
         for k in range(len(each.thoughts) + 1):
             answer, tokens = next(answers)
             right.append(answer is not None and family.right(each.question, answer))
-            written.append(len(write_steps(each.thoughts[:k])) + tokens)
+            written.append(sum(each.tokens[:k]) + tokens)
         if each.ended:
             right.append(right[-1])
             written.append(each.written)
         found.append(Ways(each, right, written))
-    return (found, base.hidden(places)) if states else found
+    return found
 
 
 def beliefs(ways):
@@ -135,13 +133,15 @@ def train_router(plan, seed, base, writer, path):
     def examined(split, count, seed, probabilities=unsure):
         levels = by_level(plan, split, count, seed)
         questions = [each.question for level in levels for each in level]
-        ways, states = all_ways(base, writer, probabilities, family, questions, budget_of(plan), states=True)
+        ways = all_ways(base, writer, probabilities, family, questions, budget_of(plan))
+        states = torch.stack([state for each in ways for state in each.route.states])
         return weighed(ways, list(map(len, levels))), states, torch.tensor([r for _, r in beliefs(ways)])
 
     _, *train = examined("train", plan.routed, seed + 500)  # drawn anew: hardly any was seen by base or LoRA
-    _, *held = examined("validation", CALIBRATED, seed + 501)
+    calibrated, chosen = (REAL_CALIBRATED, REAL_CHOSEN) if plan.load_model else (CALIBRATED, CHOSEN)
+    _, *held = examined("validation", calibrated, seed + 501)
     router = fitted(*train, *held, seed)
-    ways, *_ = examined("validation", CHOSEN, seed + 502, router.probabilities)
+    ways, *_ = examined("validation", chosen, seed + 502, router.probabilities)
     threshold = choose_threshold(ways)
     error = calibration_error(*zip(*beliefs(ways)))
     print(f"router: {len(train[1]):,} states, the base right at {train[1].float().mean():.1%}; temperature"
@@ -158,7 +158,6 @@ def budget_of(plan):
 def open_pieces(plan, seed, args):
     """(base with LoRA, writer of thoughts); what is missing is trained now."""
     answers, tiny = ensure_answers(plan, seed, args), ensure_tiny(plan, seed, args)
-    model, tokenizer, _ = open_model(answers)
-    model, dtype = placed(model, args)
-    small, small_dtype, small_tokenizer, _ = load_reasoner(tiny, args)
-    return CharacterBase(model, tokenizer, dtype), CharacterWriter(small.eval(), small_tokenizer, small_dtype)
+    (model, dtype, tokenizer), (small, small_dtype, small_tokenizer) = (
+        open_piece(path, args) for path in (answers, tiny))
+    return Base(model, tokenizer, dtype), Writer(small, small_tokenizer, small_dtype)

@@ -1,7 +1,8 @@
 """The base: a reasoner that looks ahead, and so knows more than the next token.
 
 It is the reasoner of this chapter with two more blocks, trained further on chains of all difficulties. With LoRA
-(answering.py) it answers; as it is, it is the teacher of the Tiny Thought Model (thought_distillation.py).
+(answering.py) it answers; as it is, it is the teacher of the Tiny Thought Model (thought_distillation.py). Real weights
+take its place with LoRA that was trained on chains; nothing makes them look ahead but what they know.
 Shapes: B texts, T tokens, N boundaries, H tokens ahead, C = embedding size, V = vocabulary size.
 """
 
@@ -15,11 +16,14 @@ import torch.nn.functional as F
 from torch import nn
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "03_gpt"))
+from family import encoded
 from gpt import GPT
 from reasoner import ensure_reasoner, load_reasoner
+from thought_adapters import train_adapters
 from thought_plan import (
     BASE,
     BASE_SEED,
+    REAL,
     chain_row,
     chains_apart,
     ensured,
@@ -42,7 +46,7 @@ class Foresight(nn.Module):
     def __init__(self, model, tokenizer, ahead, weight):
         super().__init__()
         self.model, self.config, self.ahead, self.weight = model, model.config, ahead, weight
-        *self.boundaries, self.mark = tokenizer.encode("?;#")
+        *self.boundaries, self.mark = encoded("?;#", tokenizer)
         self.heads = nn.Linear(model.config.embedding_size, (ahead + 1) * model.config.vocab_size, bias=False)
         nn.init.normal_(self.heads.weight, std=0.02)
 
@@ -83,9 +87,13 @@ def grown(model, layer_count):
 
 
 def ensure_base(plan, args):
-    """The path of the base: the reasoner of the family, with more blocks, trained further on all difficulties."""
+    """The path of the base: the reasoner of the family, with more blocks, trained further on all difficulties.
+
+    Where the plan names another model, it is what LoRA adds to that.
+    """
     path = plan.path("base", BASE_SEED)
-    return ensured(path, "gpt", lambda: train_base(plan, args, path))
+    train = train_real_base if plan.load_model else train_base
+    return ensured(path, plan.kind, lambda: train(plan, args, path))
 
 
 def train_base(plan, args, path):
@@ -102,3 +110,14 @@ def train_base(plan, args, path):
            "steps": plan.base_steps, **BASE}
     return keep_training("gpt", model, tokenizer, loss_of, even_batches(train, BASE["tokens"], BASE_SEED), held_out,
                          BASE, run, path, loaded, dtype, {"heads": loss_of.heads.state_dict})
+
+
+def train_real_base(plan, args, path):
+    def rows_of(tokenizer):
+        train = for_training(plan, plan.problems, BASE_SEED)
+        return [chain_row(each.question, each.chain, tokenizer) for each in train], chains_apart(
+            plan, BASE_SEED, tokenizer)
+
+    run = {"data": plan.data, "piece": "base", "difficulty": plan.hardest, "seed": BASE_SEED,
+           "steps": plan.base_steps, "rank": plan.rank, **REAL}
+    return train_adapters(path, plan.load_model, plan, BASE_SEED, args, rows_of, REAL, run)

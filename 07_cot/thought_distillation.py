@@ -4,7 +4,8 @@
    Knowledge Distillation", section 3.2; the likeliest chain stands for all).
 2. On chains that it writes itself, where the teacher says how likely it finds each token (Agarwal et al. 2024,
    "On-Policy Distillation of Language Models", algorithm 1, with lambda = 1).
-The teacher is the base of thinking_base.py. What each step is worth: router_curve.py --distillation.
+The teacher is the base of thinking_base.py. What each step is worth: router_curve.py --distillation. The student of
+real weights is new, too, small, and has their vocabulary, since the teacher's logits are of that.
 Shapes: B texts, T tokens.
 """
 
@@ -21,12 +22,14 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "04_training"))
 import checkpoint
 from chains import row_generators, think
 from distill import Distilled
+from family import encoded
 from fast_decode import for_writing
-from gpt import GPT
+from gpt import GPT, GPTConfig
 from lm_model import placed
-from reasoner import load_reasoner
+from reasoner import PARTS
 from sampling import Sampling
 from thinking_base import Foresight, ensure_base
+from thought_adapters import open_piece
 from thought_plan import (
     chain_row,
     chains_apart,
@@ -43,6 +46,9 @@ from trainer import autocast
 SIZES = {"embedding_size": 64, "head_count": 4, "key_value_head_count": 4, "layer_count": 4, "window_layers": 2}
 SEQUENCE = {"learning_rate": 1e-2, "tokens": 2048, "ahead": 6, "ahead_weight": 0.1}
 ON_POLICY = {"learning_rate": 2e-3, "questions": 48, "beta": 1.0}
+REAL_SIZES = SIZES | {"embedding_size": 128, "window": 8} | PARTS  # of the student of real weights
+REAL_SEQUENCE = {"learning_rate": 1e-2, "tokens": 1024}
+REAL_ON_POLICY = ON_POLICY | {"questions": 12}
 LESSONS = {"own": "the problems' own chains", "sequence": "the teacher's chains", "first": "the first step of both",
            "tiny": "both steps"}
 
@@ -54,65 +60,83 @@ def ensure_tiny(plan, seed, args, lesson="tiny"):
     """
     ensure_base(plan, args)
     first = ensure_tiny(plan, seed, args, "first") if lesson == "tiny" else None
-    path = plan.path(lesson, seed, [SIZES, SEQUENCE, ON_POLICY])
+    path = plan.path(lesson, seed, [*sizes_and_lessons(plan)])
     return ensured(path, "gpt", lambda: train_tiny(plan, seed, args, lesson, first, path))
+
+
+def sizes_and_lessons(plan):
+    """What the student's config differs in, and the settings of the two steps."""
+    return (REAL_SIZES, REAL_SEQUENCE, REAL_ON_POLICY) if plan.load_model else (SIZES, SEQUENCE, ON_POLICY)
+
+
+def new_student(teacher, sizes, real):
+    """A GPT that knows nothing, with the teacher's vocabulary; half as wide at most, if the teacher is not ours."""
+    if not real:
+        return GPT(replace(teacher.config, **sizes))
+    width = min(sizes["embedding_size"], teacher.config.embedding_size // 16 * 8)
+    return GPT(GPTConfig(teacher.config.vocab_size, block_size=min(teacher.config.block_size, 512),
+                         **sizes | {"embedding_size": width}))
 
 
 def train_tiny(plan, seed, args, lesson, first, path):
     """Train a student and keep it: its history, None after Ctrl-C."""
     torch.manual_seed(seed)
-    teacher, dtype, tokenizer, _ = load_reasoner(ensure_base(plan, args), args)
-    model, loaded = GPT(replace(teacher.config, **SIZES)), unfinished(path, "gpt")
+    teacher, dtype, tokenizer = open_piece(ensure_base(plan, args), args)
+    sizes, sequence, on_policy = sizes_and_lessons(plan)
+    model, loaded = new_student(teacher, sizes, plan.load_model), unfinished(path, "gpt")
     if first and not loaded:
         model.load_state_dict(checkpoint.load(first, "gpt")["model"])
     if loaded:
         model.load_state_dict(loaded["model"])
     model, dtype = placed(model, args)
+    print(f"{model.parameter_count() / teacher.parameter_count():.1%} of its teacher's parameters")
     asked = for_training(plan, plan.chains, seed)
     held_out = chains_apart(plan, seed, tokenizer)
     steps = {"first": plan.sequence_steps, "tiny": plan.on_policy_steps}.get(
         lesson, plan.sequence_steps + plan.on_policy_steps)
     if lesson == "tiny":
-        settings, beside = ON_POLICY, {}
-        loss_of = Distilled(model, teacher, 1.0, beta=ON_POLICY["beta"])
-        batch = own_writing(model, tokenizer, asked, seed, dtype)
+        settings, beside = on_policy, {}
+        loss_of = Distilled(model, teacher, 1.0, beta=on_policy["beta"])
+        batch = own_writing(model, tokenizer, asked, seed, dtype, on_policy["questions"])
     else:
-        loss_of = Foresight(model, tokenizer, SEQUENCE["ahead"], SEQUENCE["ahead_weight"])  # as its teacher learned
-        if loaded:
-            loss_of.heads.load_state_dict(loaded["heads"])
-        settings, beside = SEQUENCE, {"heads": loss_of.heads.state_dict}
+        settings, beside, loss_of = sequence, {}, model
+        if "ahead" in sequence:  # as its teacher learned
+            loss_of = Foresight(model, tokenizer, sequence["ahead"], sequence["ahead_weight"])
+            if loaded:
+                loss_of.heads.load_state_dict(loaded["heads"])
+            beside = {"heads": loss_of.heads.state_dict}
         own = [chain_row(each.question, each.chain, tokenizer) for each in asked] if lesson == "own" else None
-        batch = even_batches(own or taught(teacher, tokenizer, asked, dtype), SEQUENCE["tokens"], seed)
+        batch = even_batches(own or taught(teacher, tokenizer, asked, dtype), sequence["tokens"], seed)
     run = {"data": plan.data, "piece": LESSONS.get(lesson, lesson), "style": "chain", "difficulty": plan.hardest,
            "seed": seed, "steps": steps, **settings}
     return keep_training("gpt", model, tokenizer, loss_of, batch, held_out, settings, run, path, loaded, dtype,
                          beside)
 
 
-def longest(problems):
+def longest(problems, tokenizer):
     """Tokens at which a chain is cut off: some more than any right one has."""
-    return max(len(each.chain) for each in problems) * 5 // 4
+    return max(len(encoded(each.chain, tokenizer)) for each in problems) * 5 // 4
 
 
 def taught(teacher, tokenizer, asked, dtype):
     """The teacher's likeliest chain for each problem, as examples."""
     model, dtype = for_writing(teacher, dtype)
     with autocast(teacher.head_weight.device, dtype):
-        chains = think(model, tokenizer, [each.question for each in asked], max_new_tokens=longest(asked))
-    return [row_of(tokenizer.encode(each.question), chain.ids) for each, (chain,) in zip(asked, chains)]
+        chains = think(model, tokenizer, [each.question for each in asked], max_new_tokens=longest(asked, tokenizer))
+    return [row_of(encoded(each.question, tokenizer), chain.ids) for each, (chain,) in zip(asked, chains)]
 
 
-def own_writing(model, tokenizer, problems, seed, dtype):
+def own_writing(model, tokenizer, problems, seed, dtype, count=ON_POLICY["questions"]):
     """step -> a batch of what the student, with the weights that it has by then, writes behind some questions."""
-    questions = [each.question for each in problems]
+    questions, most = [each.question for each in problems], longest(problems, tokenizer)
 
     def batch(step):
-        chosen = np.random.default_rng((seed, step)).integers(len(questions), size=ON_POLICY["questions"])
+        chosen = np.random.default_rng((seed, step)).integers(len(questions), size=count)
         asked = [questions[i] for i in chosen]
         generators = row_generators(len(asked), seed * 1_000_003 + step)
         with autocast(model.head_weight.device, dtype):
-            chains = think(model, tokenizer, asked, settings=Sampling(1.0), max_new_tokens=longest(problems),
+            chains = think(model, tokenizer, asked, settings=Sampling(1.0), max_new_tokens=most,
                            generators=generators)
-        return collated([row_of(tokenizer.encode(question), chain.ids) for question, (chain,) in zip(asked, chains)])
+        return collated([row_of(encoded(question, tokenizer), chain.ids) for question, (chain,) in zip(asked, chains)])
 
     return batch

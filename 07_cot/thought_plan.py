@@ -18,7 +18,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "03_gpt"))
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "04_training"))
 import checkpoint
 import flags
-from family import problems
+from family import encoded, problems
 from flags import shown
 from optimizers import make_optimizer
 from sampling import evaluating
@@ -27,13 +27,14 @@ from tasks import find
 from training_run import train_and_keep
 
 BASE = {"learning_rate": 4e-3, "tokens": 2048, "ahead": 18, "ahead_weight": 0.2}  # 18 are three steps of arithmetic
+REAL = {"learning_rate": 2e-3, "tokens": 512, "optimizer": "adamw"}  # of LoRA on other models than this chapter's
 BASE_SEED = 1337  # one base for all seeds, as a published model would be
-HELD_OUT = 16  # problems of each difficulty, for the validations of a training
+HELD_OUT, REAL_HELD_OUT = 16, 4  # problems of each difficulty, for the validations of a training
 
 
 @dataclass(frozen=True)
 class Plan:
-    """What decides how the pieces come out, but for the seed."""
+    """What decides how the pieces come out, but for the seed. The numbers are those of this chapter's own models."""
 
     data: str = "arithmetic"
     hardest: int = 8  # problems are of all difficulties up to this one
@@ -46,14 +47,32 @@ class Plan:
     sequence_steps: int = 600
     on_policy_steps: int = 60
     routed: int = 160  # problems of each difficulty that the router learns from
+    load_model: str = ""  # what the base is made of, if not of the chapter's own reasoner: weights, or a checkpoint
 
     def path(self, piece, seed, settings=None):
         """Where a piece stands; another plan, as far as it concerns it, and other `settings` have other places."""
         base = ["data", "hardest", "problems", "layers", "base_steps"]
-        own = {"base": base, "answers": [*base, "rank", "answer_steps"], "router": [each.name for each in fields(self)]}
-        names = own.get(piece, [*base, "chains", "sequence_steps", "on_policy_steps"])
-        key = zlib.crc32(repr([*(getattr(self, name) for name in names), BASE, settings]).encode())
+        numbers = [each.name for each in fields(self) if each.name != "load_model"]
+        names = {"base": base, "answers": [*base, "rank", "answer_steps"], "router": numbers}.get(
+            piece, [*base, "chains", "sequence_steps", "on_policy_steps"])
+        real = [self.load_model, self.rank, REAL] if self.load_model else []  # the base has LoRA then, too
+        key = zlib.crc32(repr([*(getattr(self, name) for name in names), BASE, settings, *real]).encode())
         return flags.CHECKPOINTS / f"07_thoughts_{self.data}_{piece}_{key:08x}_{seed}.pt"
+
+    @property
+    def kind(self):
+        """Of the base's checkpoint."""
+        return "adapters" if self.load_model else "gpt"
+
+
+REAL_NUMBERS = {"data": "words", "hardest": 3, "problems": 400, "base_steps": 60, "answer_steps": 60, "chains": 200,
+                "sequence_steps": 600, "on_policy_steps": 20, "routed": 30}  # a Plan's where `load_model` is given
+
+
+def validation_problems(plan, seed):
+    """Validation problems for the validations of a training."""
+    count = REAL_HELD_OUT if plan.load_model else HELD_OUT
+    return [each for level in by_level(plan, "validation", count, seed) for each in level]
 
 
 # ---- problems and batches ----
@@ -73,14 +92,12 @@ def for_training(plan, count, seed):
 
 def chain_row(question, chain, tokenizer):
     """(ids, targets) of a text, targets one token on: of a question nothing is learned, of the chain behind it all."""
-    asked, said = tokenizer.encode(question), [*tokenizer.encode(chain), tokenizer.end_of_text]
-    return row_of(asked, said)
+    return row_of(encoded(question, tokenizer), [*encoded(chain, tokenizer), tokenizer.end_of_text])
 
 
 def chains_apart(plan, seed, tokenizer):
     """Rows of validation problems."""
-    return [chain_row(each.question, each.chain, tokenizer) for level in by_level(plan, "validation", HELD_OUT, seed)
-            for each in level]
+    return [chain_row(each.question, each.chain, tokenizer) for each in validation_problems(plan, seed)]
 
 
 def row_of(asked, said):
@@ -139,7 +156,8 @@ def keep_training(kind, model, tokenizer, loss_of, batch, held_out, settings, ru
         with evaluating(model):
             return model(*held)[1].item()
 
-    optimizer = make_optimizer(loss_of, "muon", settings["learning_rate"], settings.get("weight_decay", 0.01))
+    optimizer = make_optimizer(loss_of, settings.get("optimizer", "muon"), settings["learning_rate"],
+                               settings.get("weight_decay", 0.01))
     return train_and_keep(
         kind, model, tokenizer, optimizer, batch, linear(settings["learning_rate"], run["steps"]), validate, run,
         f"{run['data']}: {run['piece']}", loaded, path, path, dtype, loss_of.to(model.head_weight.device),

@@ -2,6 +2,7 @@
 
     python 07_cot/thoughts.py                   # base, LoRA for answers, Tiny Thought Model, router
     python 07_cot/thoughts.py -d addition --seed 1338
+    python 07_cot/thoughts.py -l smollm2        # the same pieces for real weights, on word problems
 
 The base (thinking_base.py) answers, with LoRA (answering.py), at once or with thoughts in its context. The Tiny Thought
 Model (thought_distillation.py), a sixth of its size, writes the thoughts. The router (router.py) reads what the base
@@ -21,7 +22,7 @@ from router_training import budget_of, ensure_router, open_pieces
 from tasks import family_of, find
 from thinking_base import ensure_base
 from thought_distillation import ensure_tiny
-from thought_plan import Plan
+from thought_plan import REAL_NUMBERS, Plan
 
 
 def ensure_thoughts(plan, seed, args):
@@ -34,9 +35,10 @@ def ensure_thoughts(plan, seed, args):
 def routed(question, args, plan=None):
     """Yield lines: what the router decides about a question, each thought, and the answer. For `infer.py --route`.
 
-    `args` has seed, device and dtype. The pieces of the question's family are trained now if they are missing.
+    `args` has load_model, seed, device and dtype. The pieces of the question's family are trained now if they are
+    missing.
     """
-    plan = plan or Plan(family_of(question))
+    plan = plan or plan_for(args.load_model, data=family_of(question))
     paths = ensure_thoughts(plan, args.seed, args)
     base, writer = open_pieces(plan, args.seed, args)
     router, threshold = load_router(paths["router"], base.device)
@@ -59,28 +61,45 @@ def routed(question, args, plan=None):
 
 def thought_arguments(description, seed=True):
     parser = flags.Parser(description)
+    parser.add_argument("-l", "--load_model", metavar="PATH", default="untrained",
+                        help="what the base is made of: a checkpoint, or a folder, file or name of real weights such as"
+                             " smollm2; 'untrained' is this chapter's own reasoner")
     group = parser.add_argument_group("pieces")
     meanings = {"data": "the family of problems", "hardest": "difficulty; problems are of all up to it",
-                "problems": "of each difficulty, for training", "layers": "of the base",
-                "base_steps": "of the base's training", "rank": "of LoRA", "answer_steps": "of LoRA's training",
+                "problems": "of each difficulty, for training", "layers": "of a base that is not loaded",
+                "base_steps": "of the base's training", "rank": "of LoRA",
+                "answer_steps": "of LoRA's training for answers",
                 "chains": "of each difficulty, that the teacher writes", "sequence_steps": "of the Tiny Thought Model"
                 " on these", "on_policy_steps": "and on its own chains, with the teacher's logits",
                 "routed": "problems of each difficulty that the router learns from"}
     for each in fields(Plan):
-        short = ["-d"] if each.name == "data" else []
-        group.add_argument(*short, f"--{each.name}", type=each.type, default=each.default, help=meanings[each.name])
+        if each.name != "load_model":
+            short = ["-d"] if each.name == "data" else []
+            other = f"; {REAL_NUMBERS[each.name]} with -l" if each.name in REAL_NUMBERS else ""
+            group.add_argument(*short, f"--{each.name}", type=each.type,
+                               help=f"{meanings[each.name]} (default: {each.default}{other})")
     flags.machine_flags(parser, seed)
     return parser
 
 
+def plan_for(load_model=None, **typed):
+    """A Plan for this chapter's own models, or, with the numbers for these, for those that -l names."""
+    if load_model in (None, "untrained"):
+        return Plan(**typed)
+    return Plan(**REAL_NUMBERS | typed, load_model=load_model)
+
+
 def plan_of(args):
     """The Plan that the flags mean. Raises UserError for what can't be."""
-    plan = Plan(**{each.name: getattr(args, each.name) for each in fields(Plan)})
+    typed = {each.name: getattr(args, each.name) for each in fields(Plan) if each.name != "load_model"}
+    plan = plan_for(args.load_model, **{name: value for name, value in typed.items() if value is not None})
+    if plan.load_model and args.layers:
+        raise UserError(f"--layers is of a base that is made here, not of {plan.load_model}: leave it out")
     family = find(plan.data)
     if not family.easiest <= plan.hardest <= family.hardest:
         raise UserError(f"hardest {plan.hardest} of {plan.data} must be from {family.easiest} to {family.hardest}")
     for name, value in asdict(plan).items():
-        if name != "data" and value < 1:
+        if name not in ("data", "load_model") and value < 1:
             raise UserError(f"{name} {value} must be at least 1")
     return plan
 

@@ -13,7 +13,7 @@ from distill import Distilled, divergence
 from gpt import GPT, GPTConfig
 from problem_batches import new_tokenizer
 from reasoner import PARTS
-from router import ALWAYS, CharacterBase, CharacterWriter, Route, Router, calibration_error, fitted, route
+from router import ALWAYS, Base, Route, Router, Writer, calibration_error, fitted, route
 from router_training import Ways, all_ways, choose_threshold, outcome, sweep, weighed
 from tasks import FAMILIES, draw
 from thinking_base import Foresight, grown
@@ -35,6 +35,9 @@ class Scripted:
 
     def __init__(self, needs, has):
         self.needs, self.has, self.asked = needs, has, 0
+
+    def count(self, question):
+        return len(question)
 
     def hidden(self, routes):
         return torch.tensor([[float(len(each.thoughts) - self.needs[each.question])] for each in routes])
@@ -91,11 +94,11 @@ def pieces():
         optimizer.zero_grad()
     torch.manual_seed(2)
     router = Router(32)
-    base = CharacterBase(tiny(0), TOKENIZER)
+    base = Base(tiny(0), TOKENIZER)
     states = router(base.hidden([Route(each) for each in questions()]))
     router.net[-1].bias.data.sub_(states.median())
     router.temperature.fill_(states.std())  # believed are all kinds of things
-    return base, CharacterWriter(writer.eval(), TOKENIZER), router
+    return base, Writer(writer.eval(), TOKENIZER), router
 
 
 def test_a_question_alone_goes_the_same_way(pieces):
@@ -273,7 +276,7 @@ def test_a_plan_names_its_pieces():
 
 
 def test_an_answer_that_never_ends_is_cut():
-    base = CharacterBase(tiny(), TOKENIZER)
+    base = Base(tiny(), TOKENIZER)
     (answer, tokens), = base.answers([Route("1+1?")], longest=5)
     assert tokens <= 5 and len(answer) <= 5
     (chain,), = think(base.model, TOKENIZER, ["1+1?"], max_new_tokens=5)
