@@ -84,6 +84,9 @@ def mod_10_calculator(text):
     return said and str(int(said) % 10)
 
 
+CALCULATORS = {"arithmetic": mod_10_calculator, "programs": mod_10_calculator, "words": calculator}  # of families
+
+
 @dataclass
 class Guide(Sampling):
     """Sampling that may put words into the model's mouth: `says(text so far) -> what comes next, or None`.

@@ -92,11 +92,11 @@ def load_problems(args, split, count):
             for problem in draw(args.data, split, count // len(levels), args.seed + level, level)]
 
 
-def solved(model, tokenizer, data, problems, dtype=torch.float32):
-    """For each problem whether the likeliest chain solves it."""
+def solved(model, tokenizer, data, problems, dtype=torch.float32, settings=None):
+    """For each problem whether the likeliest chain solves it, or one that is written as `settings` say."""
     family = FAMILIES.get(data)
     with autocast(model.head_weight.device, dtype):
-        found = think(model, tokenizer, [each.question for each in problems])
+        found = think(model, tokenizer, [each.question for each in problems], settings=settings)
     return [is_right(family, each, chain.answer) for each, (chain,) in zip(problems, found)]
 
 

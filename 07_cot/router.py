@@ -15,7 +15,7 @@ Shapes: N questions or states, C = embedding size.
 import copy
 import math
 import sys
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import torch
@@ -98,11 +98,12 @@ def together(rows, length, function):
 
 
 class RouteReader:
-    """A GPT that reads routes."""
+    """A GPT that reads routes, and writes as `settings` say: the likeliest token each time, unless they say more."""
 
-    def __init__(self, model, tokenizer, dtype=torch.float32):
+    def __init__(self, model, tokenizer, dtype=torch.float32, settings=None):
         self.model, self.dtype = for_writing(model, dtype)
         self.tokenizer, self.device = tokenizer, model.head_weight.device
+        self.settings = settings or Sampling(0.0)
 
     def count(self, question):
         return len(encoded(question, self.tokenizer))
@@ -111,8 +112,8 @@ class RouteReader:
         return [encoded(each.context, self.tokenizer) for each in routes]
 
     def complete(self, routes, stop, longest):
-        """Behind each context, what the model finds likeliest, up to a token of `stop`: [its ids]."""
-        settings = Sampling(0.0, stop_tokens=stop)
+        """What is written behind each context, up to a token of `stop`: [its ids]."""
+        settings = replace(self.settings, stop_tokens=stop)
 
         def written(these):
             prompts = self.ids(these)

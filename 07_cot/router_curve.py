@@ -32,7 +32,7 @@ from tasks import find
 from thinking_base import ensure_base
 from thought_adapters import open_piece
 from thought_distillation import LESSONS, ensure_tiny
-from thought_plan import by_level
+from thought_plan import by_level, writing
 from thoughts import ensure_thoughts, plan_of, thought_arguments
 
 EDGES = (0, 0.2, 0.4, 0.6, 0.8, 0.9, 0.95, 1.01)  # of what is believed
@@ -102,7 +102,7 @@ def distilled(plan, seed, args):
     found = {}
     for name, path in paths.items():
         model, dtype, tokenizer = open_piece(path, args)
-        right = solved(model, tokenizer, plan.data, problems, dtype)
+        right = solved(model, tokenizer, plan.data, problems, dtype, writing(plan, tokenizer))
         history = checkpoint.load(path, "gpt", "adapters")["progress"]["history"]
         found[name] = {"parameters": model.parameter_count(), "loss": history[-1]["validation_loss"],
                        "right": sum(w * r for w, r in zip(weights, right))}

@@ -22,11 +22,11 @@ from router import ALWAYS, NUMBERS, Base, Route, Writer, calibration_error, fitt
 from tasks import find
 from thought_adapters import open_piece
 from thought_distillation import ensure_tiny
-from thought_plan import by_level
+from thought_plan import by_level, writing
 
 KEPT = 0.98  # of always-think's accuracy, which the chosen threshold has to keep on validation problems
 CALIBRATED, CHOSEN = 24, 40  # validation problems of each difficulty, for the temperature and for the threshold
-REAL_CALIBRATED, REAL_CHOSEN = 12, 24  # of those for real weights, which take longer
+REAL_CALIBRATED, REAL_CHOSEN = 12, 16  # of those for real weights, which take longer
 
 
 @dataclass
@@ -160,4 +160,4 @@ def open_pieces(plan, seed, args):
     answers, tiny = ensure_answers(plan, seed, args), ensure_tiny(plan, seed, args)
     (model, dtype, tokenizer), (small, small_dtype, small_tokenizer) = (
         open_piece(path, args) for path in (answers, tiny))
-    return Base(model, tokenizer, dtype), Writer(small, small_tokenizer, small_dtype)
+    return Base(model, tokenizer, dtype), Writer(small, small_tokenizer, small_dtype, writing(plan, small_tokenizer))

@@ -27,7 +27,6 @@ from fast_decode import for_writing
 from gpt import GPT, GPTConfig
 from lm_model import placed
 from reasoner import PARTS
-from sampling import Sampling
 from thinking_base import Foresight, ensure_base
 from thought_adapters import open_piece
 from thought_plan import (
@@ -40,6 +39,7 @@ from thought_plan import (
     keep_training,
     row_of,
     unfinished,
+    writing,
 )
 from trainer import autocast
 
@@ -47,7 +47,7 @@ SIZES = {"embedding_size": 64, "head_count": 4, "key_value_head_count": 4, "laye
 SEQUENCE = {"learning_rate": 1e-2, "tokens": 2048, "ahead": 6, "ahead_weight": 0.1}
 ON_POLICY = {"learning_rate": 2e-3, "questions": 48, "beta": 1.0}
 REAL_SIZES = SIZES | {"embedding_size": 128, "window": 8} | PARTS  # of the student of real weights
-REAL_SEQUENCE = {"learning_rate": 1e-2, "tokens": 1024}
+REAL_SEQUENCE = {"learning_rate": 5e-3, "tokens": 512}
 REAL_ON_POLICY = ON_POLICY | {"questions": 12}
 LESSONS = {"own": "the problems' own chains", "sequence": "the teacher's chains", "first": "the first step of both",
            "tiny": "both steps"}
@@ -97,7 +97,8 @@ def train_tiny(plan, seed, args, lesson, first, path):
     if lesson == "tiny":
         settings, beside = on_policy, {}
         loss_of = Distilled(model, teacher, 1.0, beta=on_policy["beta"])
-        batch = own_writing(model, tokenizer, asked, seed, dtype, on_policy["questions"])
+        batch = own_writing(model, tokenizer, asked, seed, dtype, on_policy["questions"],
+                            writing(plan, tokenizer, temperature=1.0))
     else:
         settings, beside, loss_of = sequence, {}, model
         if "ahead" in sequence:  # as its teacher learned
@@ -106,7 +107,8 @@ def train_tiny(plan, seed, args, lesson, first, path):
                 loss_of.heads.load_state_dict(loaded["heads"])
             beside = {"heads": loss_of.heads.state_dict}
         own = [chain_row(each.question, each.chain, tokenizer) for each in asked] if lesson == "own" else None
-        batch = even_batches(own or taught(teacher, tokenizer, asked, dtype), sequence["tokens"], seed)
+        batch = even_batches(own or taught(teacher, tokenizer, asked, dtype, writing(plan, tokenizer)),
+                             sequence["tokens"], seed)
     run = {"data": plan.data, "piece": LESSONS.get(lesson, lesson), "style": "chain", "difficulty": plan.hardest,
            "seed": seed, "steps": steps, **settings}
     return keep_training("gpt", model, tokenizer, loss_of, batch, held_out, settings, run, path, loaded, dtype,
@@ -118,15 +120,16 @@ def longest(problems, tokenizer):
     return max(len(encoded(each.chain, tokenizer)) for each in problems) * 5 // 4
 
 
-def taught(teacher, tokenizer, asked, dtype):
+def taught(teacher, tokenizer, asked, dtype, settings):
     """The teacher's likeliest chain for each problem, as examples."""
     model, dtype = for_writing(teacher, dtype)
     with autocast(teacher.head_weight.device, dtype):
-        chains = think(model, tokenizer, [each.question for each in asked], max_new_tokens=longest(asked, tokenizer))
+        chains = think(model, tokenizer, [each.question for each in asked], settings=settings,
+                       max_new_tokens=longest(asked, tokenizer))
     return [row_of(encoded(each.question, tokenizer), chain.ids) for each, (chain,) in zip(asked, chains)]
 
 
-def own_writing(model, tokenizer, problems, seed, dtype, count=ON_POLICY["questions"]):
+def own_writing(model, tokenizer, problems, seed, dtype, count, settings):
     """step -> a batch of what the student, with the weights that it has by then, writes behind some questions."""
     questions, most = [each.question for each in problems], longest(problems, tokenizer)
 
@@ -135,7 +138,7 @@ def own_writing(model, tokenizer, problems, seed, dtype, count=ON_POLICY["questi
         asked = [questions[i] for i in chosen]
         generators = row_generators(len(asked), seed * 1_000_003 + step)
         with autocast(model.head_weight.device, dtype):
-            chains = think(model, tokenizer, asked, settings=Sampling(1.0), max_new_tokens=most,
+            chains = think(model, tokenizer, asked, settings=settings, max_new_tokens=most,
                            generators=generators)
         return collated([row_of(encoded(question, tokenizer), chain.ids) for question, (chain,) in zip(asked, chains)])
 

@@ -18,9 +18,10 @@ from gpt import GPT, GPTConfig
 from pretrained import export
 from problem_batches import new_tokenizer
 from router import Base, Route, Writer
+from sampling import Sampling
 from tasks import FAMILIES, draw
 from thought_distillation import own_writing
-from thought_plan import BASE, Plan, chain_row
+from thought_plan import BASE, Plan, chain_row, writing
 from thoughts import plan_for
 from tokenizer import BPETokenizer
 
@@ -91,8 +92,22 @@ def test_a_writers_thought_ends_at_its_boundary():
     for words, tokens in writer.next_thoughts(routes, longest=9):
         assert 1 <= tokens <= 9 and (words is None or ";" not in words)
     assert encoded("<|endoftext|>;", tokenizer)
-    ids, targets = own_writing(small(tokenizer), tokenizer, draw("words", "train", 8, 3, 2), 1, torch.float32, 3)(0)
+    ids, targets = own_writing(small(tokenizer), tokenizer, draw("words", "train", 8, 3, 2), 1, torch.float32, 3,
+                               Sampling(1.0))(0)
     assert len(ids) == 3 and (targets != -100).any()
+
+
+def test_a_tool_writes_results_for_other_models():
+    tokenizer, plan = joining(), plan_for("smollm2")
+    question, said = (encoded(text, tokenizer) for text in ("Bob has 58 pens. Bob loses 17. How many has Bob?",
+                                                            "Bob 58-17="))
+    logits = torch.randn(1, tokenizer.vocab_size)
+    steered = writing(plan, tokenizer).looking_back(logits, torch.tensor([question + said]), len(said))
+    assert steered.argmax() == encoded("41", tokenizer)[0] and steered.isneginf().sum() == tokenizer.vocab_size - 1
+    free = writing(plan, tokenizer).looking_back(logits, torch.tensor([question + said[:-1]]), len(said) - 1)
+    assert torch.equal(free, logits)
+    for other in (Plan(data="words"), plan_for("smollm2", data="addition")):
+        assert writing(other, tokenizer) == Sampling(0.0), "this chapter's own models, and paper sums, have no tool"
 
 
 # ---- plans ----

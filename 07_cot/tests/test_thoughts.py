@@ -15,6 +15,7 @@ from problem_batches import new_tokenizer
 from reasoner import PARTS
 from router import ALWAYS, Base, Route, Router, Writer, calibration_error, fitted, route
 from router_training import Ways, all_ways, choose_threshold, outcome, sweep, weighed
+from sampling import Sampling
 from tasks import FAMILIES, draw
 from thinking_base import Foresight, grown
 from thought_distillation import own_writing
@@ -253,7 +254,7 @@ def test_batches_hang_on_seed_and_step_alone_and_are_of_alike_texts():
 def test_the_second_step_follows_the_teacher_on_what_the_student_wrote():
     teacher, student = tiny(3), tiny(4)
     problems = draw("arithmetic", "train", 20, 1, 2)
-    ids, targets = own_writing(student, TOKENIZER, problems, 1, torch.float32)(0)
+    ids, targets = own_writing(student, TOKENIZER, problems, 1, torch.float32, 48, Sampling(1.0))(0)
     assert (targets == -100).any() and ids.shape[1] <= 7 + max(len(each.chain) for each in problems) * 5 // 4
     counted = targets != -100
     inside = counted[:, :-1] & counted[:, 1:]
