@@ -98,18 +98,21 @@ def together(rows, length, function):
 
 
 class RouteReader:
-    """A GPT that reads routes, and writes as `settings` say: the likeliest token each time, unless they say more."""
+    """A GPT that reads routes, and behind them a `mark`, which no route counts; it writes as `settings` say.
 
-    def __init__(self, model, tokenizer, dtype=torch.float32, settings=None):
+    Without these it takes the likeliest token each time.
+    """
+
+    def __init__(self, model, tokenizer, dtype=torch.float32, settings=None, mark=""):
         self.model, self.dtype = for_writing(model, dtype)
         self.tokenizer, self.device = tokenizer, model.head_weight.device
-        self.settings = settings or Sampling(0.0)
+        self.settings, self.mark = settings or Sampling(0.0), mark
 
     def count(self, question):
         return len(encoded(question, self.tokenizer))
 
     def ids(self, routes):
-        return [encoded(each.context, self.tokenizer) for each in routes]
+        return [encoded(each.context + self.mark, self.tokenizer) for each in routes]
 
     def complete(self, routes, stop, longest):
         """What is written behind each context, up to a token of `stop`: [its ids]."""

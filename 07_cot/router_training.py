@@ -160,4 +160,5 @@ def open_pieces(plan, seed, args):
     answers, tiny = ensure_answers(plan, seed, args), ensure_tiny(plan, seed, args)
     (model, dtype, tokenizer), (small, small_dtype, small_tokenizer) = (
         open_piece(path, args) for path in (answers, tiny))
-    return Base(model, tokenizer, dtype), Writer(small, small_tokenizer, small_dtype, writing(plan, small_tokenizer))
+    return (Base(model, tokenizer, dtype, mark=plan.mark),
+            Writer(small, small_tokenizer, small_dtype, writing(plan, small_tokenizer)))

@@ -74,7 +74,7 @@ def new_student(teacher, sizes, real):
     if not real:
         return GPT(replace(teacher.config, **sizes))
     width = min(sizes["embedding_size"], teacher.config.embedding_size // 16 * 8)
-    return GPT(GPTConfig(teacher.config.vocab_size, block_size=min(teacher.config.block_size, 512),
+    return GPT(GPTConfig(teacher.config.vocab_size, block_size=teacher.config.block_size,
                          **sizes | {"embedding_size": width}))
 
 

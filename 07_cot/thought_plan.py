@@ -65,6 +65,11 @@ class Plan:
         """Of the base's checkpoint."""
         return "adapters" if self.load_model else "gpt"
 
+    @property
+    def mark(self):
+        """What stands before an answer: with real weights that of chains, behind which they can answer already."""
+        return "#" if self.load_model else ""
+
 
 REAL_NUMBERS = {"data": "words", "hardest": 3, "problems": 400, "base_steps": 50, "answer_steps": 50, "chains": 150,
                 "sequence_steps": 600, "on_policy_steps": 10, "routed": 24}  # a Plan's where `load_model` is given

@@ -69,10 +69,14 @@ def test_a_thought_changes_no_token_before_it():
     assert joined, "the test needs a tokenizer that joins across boundaries"
 
 
-def test_answers_are_learned_at_boundaries():
+def test_answers_are_learned_at_boundaries_or_behind_the_mark():
     tokenizer, (problem,) = joining(), draw("words", "train", 1, 3, 3)
-    ids, targets = answer_row(problem, 2, tokenizer)
     first = encoded(problem.answer, tokenizer)[0]
+    ids, targets = answer_row(problem, 2, tokenizer, plan_for("smollm2").mark)
+    learned = [at for at, target in enumerate(targets) if target != -100]
+    assert tokenizer.decode(ids[: learned[0] + 1]) == f"{problem.question}{write_steps(problem.steps[:2])}#"
+    assert targets[learned[0]] == first and len(learned) == len(encoded(problem.answer, tokenizer)) + 1
+    ids, targets = answer_row(problem, 2, tokenizer)
     learned = [at for at, target in enumerate(targets) if target != -100]
     assert [tokenizer.decode([ids[at]]) for at in learned[:3]] == ["?", ";", ";"]
     assert {targets[at] for at in learned[:3]} == {first} and targets[-1] == tokenizer.end_of_text
