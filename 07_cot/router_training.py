@@ -26,7 +26,7 @@ from thought_plan import by_level, writing
 
 KEPT = 0.98  # of always-think's accuracy, which the chosen threshold has to keep on validation problems
 CALIBRATED, CHOSEN = 24, 40  # validation problems of each difficulty, for the temperature and for the threshold
-REAL_CALIBRATED, REAL_CHOSEN = 12, 16  # of those for real weights, which take longer
+REAL_CALIBRATED, REAL_CHOSEN = 10, 12  # of those for real weights, which take longer
 
 
 @dataclass

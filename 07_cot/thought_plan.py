@@ -71,8 +71,8 @@ class Plan:
         return "#" if self.load_model else ""
 
 
-REAL_NUMBERS = {"data": "words", "hardest": 3, "problems": 400, "base_steps": 50, "answer_steps": 50, "chains": 150,
-                "sequence_steps": 600, "on_policy_steps": 10, "routed": 24}  # a Plan's where `load_model` is given
+REAL_NUMBERS = {"data": "words", "hardest": 3, "problems": 400, "base_steps": 50, "answer_steps": 20, "chains": 150,
+                "sequence_steps": 600, "on_policy_steps": 10, "routed": 20}  # a Plan's where `load_model` is given
 
 
 def validation_problems(plan, seed):
