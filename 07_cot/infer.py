@@ -167,7 +167,7 @@ def show(question, chains, family, plot, judge=None):
     if not votes:
         print("no chain came to an answer")
         return
-    ranked = sorted(votes, key=votes.get, reverse=True)
+    ranked = sorted(votes, key=lambda answer: votes[answer], reverse=True)
     print(f"votes: {', '.join(f'{answer} {votes[answer]:.4g}' for answer in ranked)}")
     answer = ranked[0]
     truth = "right" if family.right(question, answer) else f"wrong: it is {family.solve(question).answer}"

@@ -89,7 +89,8 @@ def route(base, writer, probabilities, questions, threshold, budget):
 
 def together(rows, length, function):
     """[function of rows], computed for rows of about the same length together, `function` taking and giving lists."""
-    order, found = sorted(range(len(rows)), key=lambda i: length(rows[i])), [None] * len(rows)
+    order = sorted(range(len(rows)), key=lambda i: length(rows[i]))
+    found: list = [None] * len(rows)
     for first in range(0, len(rows), AT_ONCE):
         these = order[first : first + AT_ONCE]
         for i, value in zip(these, function([rows[i] for i in these])):
@@ -167,6 +168,8 @@ class Router(nn.Module):
     Networks", section 4.2.
     """
 
+    temperature: torch.Tensor
+
     def __init__(self, size, width=NUMBERS["width"]):
         super().__init__()
         self.net = nn.Sequential(nn.LayerNorm(size), nn.Linear(size, width), nn.ReLU(), nn.Linear(width, 1))
@@ -188,7 +191,7 @@ def fitted(states, right, held_states, held_right, seed):
     torch.manual_seed(seed)
     router, generator = Router(states.shape[-1]).to(states.device), torch.Generator().manual_seed(seed)
     optimizer = torch.optim.AdamW(router.parameters(), NUMBERS["learning_rate"], weight_decay=NUMBERS["weight_decay"])
-    least, best = math.inf, None
+    least, best = math.inf, router.state_dict()
     for step in range(NUMBERS["steps"]):
         rows = torch.randint(len(states), (NUMBERS["batch_size"],), generator=generator)
         F.binary_cross_entropy_with_logits(router(states[rows]), right[rows].float()).backward()
@@ -204,7 +207,7 @@ def fitted(states, right, held_states, held_right, seed):
         logits = router(held_states)
         losses = {t: F.binary_cross_entropy_with_logits(logits / t, held_right.float()).item()
                   for t in torch.logspace(-1, 1, 201).tolist()}
-    router.temperature.fill_(min(losses, key=losses.get))
+    router.temperature.fill_(min(losses, key=lambda t: losses[t]))
     return router
 
 

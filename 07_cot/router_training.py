@@ -135,15 +135,17 @@ def train_router(plan, seed, base, writer, path):
         questions = [each.question for level in levels for each in level]
         ways = all_ways(base, writer, probabilities, family, questions, budget_of(plan))
         states = torch.stack([state for each in ways for state in each.route.states])
-        return weighed(ways, list(map(len, levels))), states, torch.tensor([r for _, r in beliefs(ways)])
+        right = torch.tensor([r for _, r in beliefs(ways)], device=states.device)
+        return weighed(ways, list(map(len, levels))), states, right
 
     _, *train = examined("train", plan.routed, seed + 500)  # drawn anew: hardly any was seen by base or LoRA
     calibrated, chosen = (REAL_CALIBRATED, REAL_CHOSEN) if plan.load_model else (CALIBRATED, CHOSEN)
     _, *held = examined("validation", calibrated, seed + 501)
-    router = fitted(*train, *held, seed)
+    router = fitted(*train, *held, seed=seed)
     ways, *_ = examined("validation", chosen, seed + 502, router.probabilities)
     threshold = choose_threshold(ways)
-    error = calibration_error(*zip(*beliefs(ways)))
+    believed, right = zip(*beliefs(ways))
+    error = calibration_error(believed, right)
     print(f"router: {len(train[1]):,} states, the base right at {train[1].float().mean():.1%}; temperature"
           f" {router.temperature:.2f}, threshold {threshold:.3f}, calibration error {error:.3f} on validation problems")
     checkpoint.save(path, "router", router=router.state_dict(), threshold=threshold, size=train[0].shape[-1],

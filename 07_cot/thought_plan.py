@@ -11,7 +11,6 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from filelock import FileLock
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "checkpoints"))
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "03_gpt"))
@@ -20,7 +19,6 @@ import checkpoint
 import flags
 from chains import CALCULATORS, Guide
 from family import encoded, problems
-from flags import shown
 from optimizers import make_optimizer
 from sampling import Sampling, evaluating
 from schedules import linear
@@ -148,12 +146,7 @@ def even_batches(rows, tokens, seed):
 
 def ensured(path, kind, train):
     """A path, behind which a finished checkpoint stands: trained now by `train()` if it was not there."""
-    with FileLock(f"{path}.lock"):
-        if not checkpoint.is_finished(path, kind):
-            print(f"no finished {shown(path)} yet: training it first")
-            if train() is None:
-                sys.exit(130)
-    return path
+    return checkpoint.ensured(path, lambda words: train(), kind)
 
 
 def unfinished(path, kind):

@@ -178,7 +178,7 @@ def test_weights_in_a_folder_get_all_pieces(copied):
     assert "training" not in out, "the defaults of -l are not those of thoughts.py"
     assert "\nBob has 58 pens. Bob loses 17. How many has Bob?  (" in out and "\n0 thoughts: 0." in out
     assert re.search(r"\nanswer: .*\(.*\); \d+ tokens written, \d+ read\n", out, re.DOTALL)
-    curve = ("07_cot/router_curve.py", "-l", "weights", *FEW, "--seeds", 1337, "--count", 2, "-o", "router.png")
+    curve = ("07_cot/router_curve.py", "-l", "weights", *FEW, "--seeds", 1337, "--limit", 2, "-o", "router.png")
     out = ran(copied, *curve)
     assert "weights: words, difficulties up to 2" in out and "\n| 1337 | " in out and "\n| 2 | 2 | " in out
     out = ran(copied, *curve, "--distillation")
