@@ -1,6 +1,5 @@
 """LoRA beside a model, as two pieces have it: begun or gone on with, trained, and kept with the name of that model."""
 
-import os
 import sys
 from dataclasses import asdict
 from pathlib import Path
@@ -10,7 +9,7 @@ import torch
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "01_tokenizer"))
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "03_gpt"))
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "04_training"))
-from fine_tuning import mark, open_model, with_added
+from fine_tuning import beside_checkpoint, mark, open_model, with_added
 from lm_model import placed
 from lora import Peft, added_state, attach
 from pretrained import is_pretrained
@@ -32,7 +31,7 @@ def train_adapters(path, base, plan, seed, args, rows_of, settings, run):
         attach(model, peft)
     model, dtype = placed(model, args)
     train, held_out = rows_of(tokenizer)
-    name = str(base) if is_pretrained(base) else os.path.relpath(base, path.parent)
+    name = str(base) if is_pretrained(base) else beside_checkpoint(base, path)
     return keep_training(
         "adapters", model, tokenizer, model, even_batches(train, settings["tokens"], seed), held_out,
         settings | {"weight_decay": 0.0}, run, path, loaded, dtype,
