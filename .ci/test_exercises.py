@@ -8,7 +8,8 @@ from for_tests import ROOT, refuse, run, succeed
 CHAPTERS = sorted(path.parent.name for path in ROOT.glob("*/exercises.py"))
 
 MISTAKES = {  # (chapter, what a reader may write): what is said of it
-    ("01_tokenizer", "def update_counts(counts, ids, pair, new_id): pass"): "that pair is still counted",
+    ("01_tokenizer", "def update_counts(counts, ids, pair, new_id): return {}"): "change the dict itself",
+    ("01_tokenizer", "def update_counts(counts, ids, pair, new_id): counts[pair] += 1"): "that pair is still counted",
     ("01_tokenizer", "def update_counts(counts, ids, pair, new_id): del counts[pair]"): "no pair with the new token",
     ("01_tokenizer", """
 def encode_word(data, merges):
@@ -79,3 +80,14 @@ def test_a_likely_mistake_is_named(chapter, tmp_path):
         if where == chapter:
             (tmp_path / "answers.py").write_text(answer, encoding="utf-8")
             assert said in run(f"{chapter}/exercises.py", tmp_path / "answers.py").stdout, answer
+
+
+def test_an_error_is_told_with_its_line(tmp_path):
+    answers = tmp_path / "answers.py"
+    for answer, said in {"\ndef cut_number(digits):\n    return digits[99]": ", in line 3",
+                         "\ndef cut_number(digits):\n    raise KeyboardInterrupt": "stopped, in line 3"}.items():
+        answers.write_text(answer, encoding="utf-8")
+        assert said in run("01_tokenizer/exercises.py", answers).stdout
+    for answer, said in {"\ndef cut_number(digits)": "line 2)", "\n\n1 / 0": ", in line 3"}.items():
+        answers.write_text(answer, encoding="utf-8")
+        assert said in refuse("01_tokenizer/exercises.py", answers)

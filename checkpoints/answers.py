@@ -4,6 +4,7 @@ import re
 import runpy
 import sys
 import textwrap
+import traceback
 from pathlib import Path
 
 from atomic import replacing
@@ -23,16 +24,24 @@ def stub(chapter):
     return "\n".join([*lines, ""])
 
 
-def verdict(check, answer):
-    """What is wrong with an answer, or None."""
+def where(error, path):
+    """", in line 7" if an error came from the file `path`, else nothing."""
+    own = [frame.lineno for frame in traceback.extract_tb(error.__traceback__) if frame.filename == str(path)]
+    return f", in line {own[-1]}" if own else ""
+
+
+def verdict(check, answer, path):
+    """What is wrong with an answer of the file `path`, or None."""
     if answer is None:
         return "not there yet"
     try:
         return check(answer)
     except NotImplementedError:
         return "not there yet"
+    except KeyboardInterrupt as error:
+        return f"stopped{where(error, path)}: does its loop end?"
     except Exception as error:
-        return f"it raised {error!r}"
+        return f"it raised {error!r}{where(error, path)}"
 
 
 def grade(chapter, names):
@@ -55,9 +64,13 @@ def grade(chapter, names):
         return
     try:
         answers = runpy.run_path(str(path))
+    except SyntaxError as error:
+        raise UserError(f"{path} can't be run: {error}") from error
     except Exception as error:
-        raise UserError(f"{path} can't be run: {error!r}") from error
-    verdicts = {name: verdict(check, answers.get(name)) for name, check in checks.items()}
-    for name, said in verdicts.items():
-        print(f"{name}: {said or 'right'}")
-    sys.exit(any(verdicts.values()))
+        raise UserError(f"{path} can't be run: {error!r}{where(error, path)}") from error
+    wrong = False
+    for name, check in checks.items():
+        said = verdict(check, answers.get(name), path)
+        print(f"{name}: {said or 'right'}", flush=True)  # at once: the next one's loop may never end
+        wrong = wrong or bool(said)
+    sys.exit(wrong)
