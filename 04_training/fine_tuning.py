@@ -131,7 +131,7 @@ def stretch(model, block_size):
     """Let a model read longer texts than it was made for. Raises UserError where positions are learned."""
     if model.config.positions == "learned":
         raise UserError(f"block_size {block_size}: this model has learned positions for {model.config.block_size}"
-                        " tokens, and no more")
+                        f" tokens: give block_size {model.config.block_size} or less")
     model.config.block_size = block_size
     rotary = make_rotary(model.config)  # computed, not learned
     for block in model.blocks:
