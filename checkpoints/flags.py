@@ -198,7 +198,8 @@ def take_numbers(args, config, run, path):
     """Take from a checkpoint the numbers that were not typed; raise UserError if typed sizes contradict it."""
     for name in SIZES & config.keys():
         if args.typed.get(name, config[name]) != config[name]:
-            raise UserError(f"{name} {args.typed[name]} contradicts {path}, which has {config[name]}: leave it out")
+            raise UserError(f"{name} {args.typed[name]} contradicts {path}, which has {config[name]}: give that, or"
+                            " another -l")  # not "leave it out": the numbers behind it would move up
         setattr(args, name, config[name])
     for name in (NUMBERS.keys() | {"seed"}) & run.keys():
         setattr(args, name, args.typed.get(name, run[name]))
