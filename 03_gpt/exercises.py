@@ -28,7 +28,7 @@ def check_count_parameters(count_parameters):
         if found == expected + config.vocab_size * config.embedding_size:
             return "the head is the token embedding once more: count it once"
         if found != expected:
-            return f"V, C, T, L = {sizes} have {expected:,} parameters, not {found:,}"
+            return f"V, C, T, L = {sizes} have {expected:,} parameters, not {found:,} (biases and norms have some, too)"
 
 
 def check_loss_gradient(loss_gradient):
