@@ -121,6 +121,7 @@ def test_one_long_word_ends_in_seconds():
     assert len(train_fast({b"a" * 100_000: 1}, 500)) == 21, "17 doublings of a, and what is left over"
 
 
+@pytest.mark.slow
 def test_ten_megabytes_without_a_space():
     text = "".join(random.Random(0).choices(["the", "cat", "sat", "mat", "é"], k=3_300_000))
     tokenizer = BPETokenizer("none")

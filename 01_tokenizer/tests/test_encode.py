@@ -66,6 +66,7 @@ def real_text(size):
     return (text * (1 + size // len(text)))[:size]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["gpt2", "cl100k_base", "o200k_base"])
 def test_no_id_differs_from_tiktokens(name, openai):
     ours, theirs = BPETokenizer.from_tiktoken(name), openai(name)

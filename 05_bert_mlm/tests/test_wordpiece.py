@@ -69,6 +69,7 @@ def random_texts(count, seed=0):
         yield "".join(generator.choice(generator.choice(few)) for _ in range(generator.randint(0, 40)))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", OPTIONS)
 def test_it_equals_hugging_faces_on_random_unicode(name):
     ours, other = both(real_tokens(), name)

@@ -79,12 +79,14 @@ def test_a_checkpoint_gives_the_networks_back(trained):
     assert math.isclose(least_squares.rmse(models["kan"], *test), errors(out)[0], rel_tol=0.01)
 
 
+@pytest.mark.slow
 def test_the_same_seed_gives_the_same_numbers(trained):
     again = succeed(TRAIN, *SMALL, "-s", "no_save", "--seed", 1337)
     assert untimed(again).strip() == untimed(trained[1]).strip()
     assert errors(succeed(TRAIN, *SMALL, "-s", "no_save", "--seed", 7, 0.01, 80)) != errors(again)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("optimizer", ["adamw", "lbfgs"])
 def test_other_optimizers(optimizer):
     out = succeed(TRAIN, *SMALL, "--optimizer", optimizer, "-s", "no_save", "-d", "product", "--order", 2,
@@ -207,6 +209,7 @@ def test_a_real_ctrl_c_saves_and_says_where(tmp_path):
     assert math.isclose(found, loaded["errors"]["kan"], rel_tol=1e-9)
 
 
+@pytest.mark.slow
 def test_going_on_from_a_checkpoint(trained, tmp_path):
     saved, out = trained
     copy = tmp_path / "finer.pt"
@@ -219,6 +222,7 @@ def test_going_on_from_a_checkpoint(trained, tmp_path):
     assert begun.startswith("product:") and "KAN 2-1-1" in begun
 
 
+@pytest.mark.slow
 def test_a_table_of_numbers(table, tmp_path):
     saved = tmp_path / "table.pt"
     out = succeed(TRAIN, "-d", table, "--widths", 2, 2, 1, "--grid", 3, "--starts", 3, "-s", saved)
@@ -233,6 +237,7 @@ def test_a_table_of_numbers(table, tmp_path):
     assert "y = -" in text and "x2 is brought from -19.9" in text
 
 
+@pytest.mark.slow
 def test_values_are_those_of_the_model(trained):
     saved, _ = trained
     out = succeed(INFER, 0.5, -0.2, -1, 0.25, "-l", saved)
@@ -299,6 +304,7 @@ def test_the_default_networks_are_trained_once(monkeypatch, tmp_path):
     assert approximate.ensure_model() == tmp_path / "kan.pt" and (tmp_path / "kan.pt").stat().st_mtime_ns == written
 
 
+@pytest.mark.slow
 def test_mistakes_end_in_one_line_with_the_cure(trained, tmp_path):
     saved, _ = trained
     assert "choose from bessel" in refuse(TRAIN, "-d", "nothing")

@@ -19,6 +19,7 @@ def trained(tmp_path_factory):
     return saved, succeed(TRAIN, "--style", "chain", "--difficulty", 3, "-s", saved, *SMALL)
 
 
+@pytest.mark.slow
 def test_what_training_prints_and_leaves(trained):
     saved, out = trained
     assert "arithmetic, chain: " in out and re.search(r"\d% of \d+ held-out problems solved", out)
@@ -28,11 +29,13 @@ def test_what_training_prints_and_leaves(trained):
     assert saved.with_suffix(".png").read_bytes()[:4] == b"\x89PNG"
 
 
+@pytest.mark.slow
 def test_both_styles_see_as_many_tokens(tmp_path):
     out = succeed(TRAIN, "-s", "no_save", "--difficulty", 3, *SMALL)
     assert "arithmetic, chain" in out and "arithmetic, direct" in out
 
 
+@pytest.mark.slow
 def test_a_run_goes_on(trained, tmp_path):
     """A finished one begins anew from its weights; one with a second head keeps it."""
     saved, _ = trained
@@ -43,6 +46,7 @@ def test_a_run_goes_on(trained, tmp_path):
     assert "contradicts" in refuse(TRAIN, "--style", "chain", "-l", again, "--window", 3)
 
 
+@pytest.mark.slow
 def test_flags_side_by_side(tmp_path):
     """A model with a window and one without are other models, and each has its row."""
     few = "--problems 200"
@@ -60,6 +64,7 @@ def test_mistakes_of_training(words, cure):
     assert cure in refuse(TRAIN, *words)
 
 
+@pytest.mark.slow
 def test_inference(trained, tmp_path):
     saved, _ = trained
     out = succeed(INFER, "3*9+6*8?", "-l", saved, "--samples", 5, "--plot", tmp_path / "tree.png", cwd=tmp_path)
@@ -88,6 +93,7 @@ def test_ways_to_think(trained, words):
     assert succeed(INFER, "3*9+6*8?", "-l", trained[0], "-n", 60, *words).count("x ") >= 1
 
 
+@pytest.mark.slow
 def test_a_verifier_weighs_votes_and_chooses_beams(trained, tmp_path):
     verifier = tmp_path / "verifier.pt"
     words = "--kind", "process", "-s", verifier, "--problems", 20, 8, "5e-3", 8
@@ -121,6 +127,7 @@ def test_the_tree_of_thoughts(tmp_path):
     assert (tmp_path / "tree.png").stat().st_size > 5000
 
 
+@pytest.mark.slow
 def test_with_and_without(tmp_path):
     assert "at least one test problem" in refuse("07_cot/with_and_without.py", "--limit", 0)
     assert "choose from" in refuse("07_cot/with_and_without.py", "-d", "algebra")

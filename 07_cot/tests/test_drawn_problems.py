@@ -9,6 +9,7 @@ from tasks import FAMILIES, draw, family_of
 SPLITS = ("train", "validation", "test")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", FAMILIES)
 def test_no_problem_is_in_two_splits(name):
     family, seen = FAMILIES[name], {}

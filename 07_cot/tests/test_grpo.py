@@ -157,6 +157,7 @@ def reasoner(tmp_path_factory):
 WORDS = ("--questions", 8, "--samples", 4, 16, 1e-4, 10)
 
 
+@pytest.mark.slow
 def test_the_script(reasoner, tmp_path):
     out = succeed("07_cot/grpo.py", "--reasoner", reasoner, "-s", tmp_path / "new.pt",
                   "--results", tmp_path / "r.jsonl", "--variant", "dr_grpo", "--beta", 0.1, *WORDS, cwd=tmp_path)
@@ -170,6 +171,7 @@ def test_the_script(reasoner, tmp_path):
         assert part in refuse("07_cot/grpo.py", "--reasoner", reasoner, *words)
 
 
+@pytest.mark.slow
 def test_an_unfinished_run_goes_on_as_if_nothing_had_been(reasoner, tmp_path, monkeypatch):
     def train(save, *words):
         words = ("--reasoner", reasoner, "-s", save, "--epochs", 2, *words, *WORDS)

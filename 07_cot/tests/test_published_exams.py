@@ -296,6 +296,7 @@ def sat(tmp_path, path, *start):
     return process.stdout
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(sys.platform == "win32", reason="missing hardware: torchrun was not tried on Windows")
 def test_two_processes_share_an_exam(tmp_path):
     """What they say together is what one says alone, one summary is printed, and their parts are put together."""
@@ -318,6 +319,7 @@ def tiny_checkpoint(folder):
     return path
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(sys.platform == "win32", reason="missing hardware: no SIGINT for a child on Windows")
 def test_the_comparison_after_ctrl_c(tmp_path):
     """A real signal while the script asks: what was said is kept, the same command goes on, a third asks nothing."""

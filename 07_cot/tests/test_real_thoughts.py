@@ -167,6 +167,7 @@ runpy.run_path("07_cot/infer.py", run_name="__main__")
 """
 
 
+@pytest.mark.slow
 def test_weights_in_a_folder_get_all_pieces(copied):
     out = ran(copied, "07_cot/thoughts.py", "-l", "weights", *FEW)
     for piece in ("base", "answers", "tiny", "first", "router"):

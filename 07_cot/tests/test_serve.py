@@ -357,6 +357,7 @@ def transformers_server(folder):
         process.kill()
 
 
+@pytest.mark.slow
 def test_the_server_of_transformers(folder, transformers_server, capsys):
     """It knows no n and tells no tokens; what is likeliest is the same in both, in float32, and in a stream."""
     model, tokenizer = load_pretrained(folder)

@@ -247,6 +247,7 @@ def test_all_families(call, tmp_path):
     assert lines(out)[:199] == kept and len(lines(out)) == 299, "more of them go behind"
 
 
+@pytest.mark.slow
 def test_pairs_teach_to_answer(texts, talker, tmp_path):
     """What is kept is understood by 04_training/sft.py and by 07_cot/train.py."""
     texts("a.jsonl", Scripted(says))
@@ -267,6 +268,7 @@ def talker(tmp_path_factory):
     return saved
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(sys.platform == "win32", reason="missing hardware: Windows can't send a Ctrl-C to one process")
 def test_a_model_on_this_machine_and_ctrl_c(talker, call, tmp_path):
     """Nothing of what it says is a pair: all is told, and Ctrl-C ends with the report; a rerun goes on."""

@@ -179,6 +179,7 @@ def verifiers(reasoner):
     return said, [reasoner.with_stem(f"small_{kind}") for kind in KINDS]
 
 
+@pytest.mark.slow
 def test_both_kinds_train_as_long_on_the_same_chains_and_tell_their_auc(reasoner, verifiers):
     said, paths = verifiers
     assert said.count("held-out chains") == 2 and said.count("AUC") == 3 and "40 chains of 20 problems" in said
@@ -206,6 +207,7 @@ def test_the_curve_measures_what_its_figure_needs(reasoner, verifiers, monkeypat
     assert record == again | {"seconds": record["seconds"]}, "the same seed must give the same answers"
 
 
+@pytest.mark.slow
 def test_an_unfinished_run_goes_on(reasoner, tmp_path):
     words = ("-d", "arithmetic", "--reasoner", reasoner, "--kind", "process", *SMALL)
     succeed("07_cot/verifier.py", *words, "-s", tmp_path / "whole.pt")
@@ -217,6 +219,7 @@ def test_an_unfinished_run_goes_on(reasoner, tmp_path):
     assert "after step 11" in said and checkpoint.load(tmp_path / "half.pt", "verifier")["progress"]["finished"]
 
 
+@pytest.mark.slow
 def test_mistakes_are_told_in_one_line(reasoner, tmp_path):
     script = "07_cot/verifier.py"
     assert "choose from" in refuse(script, "-d", "poems")
