@@ -53,6 +53,7 @@ def gae(rewards, values, gamma, smoothing):
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("chapter", CHAPTERS)
 def test_from_the_stub_to_the_solutions(chapter, tmp_path):
     script, answers = f"{chapter}/exercises.py", tmp_path / "answers.py"
@@ -74,6 +75,7 @@ def test_from_the_stub_to_the_solutions(chapter, tmp_path):
     assert "folder that exists" in refuse(script, tmp_path / "nowhere" / "answers.py")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("chapter", sorted({chapter for chapter, _ in MISTAKES}))
 def test_a_likely_mistake_is_named(chapter, tmp_path):
     for (where, answer), said in MISTAKES.items():

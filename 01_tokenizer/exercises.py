@@ -1,6 +1,6 @@
 """The exercises of README.md: functions to write, and a check of each.
 
-    python 01_tokenizer/exercises.py my_answers.py      # writes the file, to be filled; checks it once it is there
+    python 01_tokenizer/exercises.py answers_01.py      # writes the file, to be filled; checks it once it is there
 """
 
 import random

@@ -1,6 +1,6 @@
 """The exercises of README.md: functions to write, and a check of each.
 
-    python 02_attention/exercises.py my_answers.py      # writes the file, to be filled; checks it once it is there
+    python 02_attention/exercises.py answers_02.py      # writes the file, to be filled; checks it once it is there
 """
 
 import math

@@ -1,6 +1,6 @@
 """The exercises of README.md: functions to write, and a check of each.
 
-    python 03_gpt/exercises.py my_answers.py      # writes the file, to be filled; checks it once it is there
+    python 03_gpt/exercises.py answers_03.py      # writes the file, to be filled; checks it once it is there
 """
 
 import math

@@ -49,8 +49,9 @@ def look(model, tokenizer, args):
         tell(look_inside.analogy(model, tokenizer, args.analogy))
     if args.attention_maps:
         ids = tokenizer.encode(read_prompts(args)[0], disallowed_special=())
-        if not 0 < len(ids) <= 40:
-            raise UserError(f"the text has {len(ids)} tokens: maps of 1 to 40 can be read; give one with -p")
+        most = min(40, model.config.block_size)
+        if not 0 < len(ids) <= most:
+            raise UserError(f"the text has {len(ids)} tokens: maps of 1 to {most} can be read; give one with -p")
         words = [visible(tokenizer.decode([i])) for i in ids]
         maps = look_inside.attention_maps(model, torch.tensor([ids], device=model.head_weight.device))
         layers = range(len(maps)) if len(maps) <= 4 else (0, len(maps) // 2, len(maps) - 1)

@@ -1,6 +1,6 @@
 """The exercises of README.md and FURTHER.md: functions to write, and a check of each.
 
-    python 04_training/exercises.py my_answers.py      # writes the file, to be filled; checks it once it is there
+    python 04_training/exercises.py answers_04.py      # writes the file, to be filled; checks it once it is there
 """
 
 import math

@@ -1,6 +1,6 @@
 """The exercises of README.md: functions to write, and a check of each.
 
-    python 05_bert_mlm/exercises.py my_answers.py      # writes the file, to be filled; checks it once it is there
+    python 05_bert_mlm/exercises.py answers_05.py      # writes the file, to be filled; checks it once it is there
 """
 
 import math

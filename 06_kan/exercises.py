@@ -1,6 +1,6 @@
 """The exercises of README.md: functions to write, and a check of each.
 
-    python 06_kan/exercises.py my_answers.py      # writes the file, to be filled; checks it once it is there
+    python 06_kan/exercises.py answers_06.py      # writes the file, to be filled; checks it once it is there
 """
 
 import sys

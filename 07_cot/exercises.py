@@ -1,6 +1,6 @@
 """The exercises of README.md: functions to write, and a check of each.
 
-    python 07_cot/exercises.py my_answers.py      # writes the file, to be filled; checks it once it is there
+    python 07_cot/exercises.py answers_07.py      # writes the file, to be filled; checks it once it is there
 """
 
 import random

@@ -190,6 +190,7 @@ def test_the_default_site_needs_no_network(tmp_path):
     assert text.count(corpora.END_OF_TEXT) > 60 and "all topics" not in text
 
 
+@pytest.mark.slow
 def test_bad_input_ends_in_one_line(site, tmp_path):
     script, output = "01_tokenizer/scrape.py", tmp_path / "site.txt"
     web, other = site({"/": "text", "/robots.txt": "User-agent: *\nDisallow: /private"}), site({"/": "text"})

@@ -287,6 +287,7 @@ def test_a_damaged_file_is_read_or_refused_in_one_line(tmp_path):
             load_tokenizer("tokenizer", tmp_path / "mine.json")
 
 
+@pytest.mark.slow
 def test_special_ids_with_gaps_between(openai, tmp_path):
     """cl100k_base has none at 100256; Hugging Face would move the others down if they stood among added tokens only."""
     ours = BPETokenizer.from_tiktoken("cl100k_base")

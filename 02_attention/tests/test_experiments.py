@@ -3,6 +3,7 @@
 import math
 import random
 
+import pytest
 import torch
 from attention_model import AttentionModel
 from context import loss_by_position
@@ -32,6 +33,7 @@ def test_segments_repeat_and_only_what_follows_a_known_token_is_asked():
         assert torch.equal(asked.nonzero()[:, 0], torch.arange(period, 64))
 
 
+@pytest.mark.slow
 def test_two_layers_learn_what_one_cannot():
     right = {}
     for layer_count in (1, 2):
@@ -145,6 +147,7 @@ def test_the_scale_decides_how_many_keys_are_seen():
     assert none < 5 and abs(head - 256 * math.exp(-0.5)) < 5 and abs(embedding - 256 * math.exp(-1 / 12)) < 2
 
 
+@pytest.mark.slow
 def test_scripts(tmp_path):
     for name, more in (("induction", ("--seeds", 0)), ("translation", ("forty-two",)), ("context", ())):
         out = succeed(f"02_attention/{name}.py", "--seconds", 0.5, *more, "-o", tmp_path / f"{name}.png")

@@ -151,6 +151,7 @@ def test_learned_positions_count_from_behind_the_padding():
         assert torch.allclose(second[row, -1], alone[-1], atol=1e-6), "does the padding count as a position?"
 
 
+@pytest.mark.slow
 def test_a_padded_batch_is_continued_as_by_transformers():
     """A small Llama of transformers with our attention and cache in it, against its own `generate`."""
     transformers = oracle("transformers")

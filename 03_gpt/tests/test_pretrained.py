@@ -80,6 +80,7 @@ def difference(ours, theirs, ids=IDS):
     return (ours(ids)[0] - theirs(ids).logits).abs().max().item()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", THEIRS)
 def test_logits_equal_those_of_transformers(name, tmp_path):
     theirs = their_model(name)

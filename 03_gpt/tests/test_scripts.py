@@ -32,6 +32,7 @@ def after(marker, out):
     return out[out.index(marker) :]
 
 
+@pytest.mark.slow
 def test_what_it_prints_and_leaves(trained):
     saved, out = trained
     for pattern in (

@@ -47,6 +47,7 @@ def test_one_text(saved):
     assert match, out
 
 
+@pytest.mark.slow
 def test_samples_best_of_and_beams(saved):
     samples = re.split(r"---- the model goes on, sample \d of 3\n|---- \(", write(saved, "a", "--samples", 3))[1:4]
     assert len(set(samples)) == 3
@@ -61,6 +62,7 @@ def test_log_probabilities(saved):
     assert len(numbers) == 12 and abs(sum(numbers) / 12 - float(mean)) < 0.002
 
 
+@pytest.mark.slow
 def test_stop_strings_end_the_text_and_are_not_shown(saved):
     words = ("a", "--temperature", 1, "--top_p", 1, "-n", 200)
     text = write(saved, *words).split("goes on\n")[1].split("\n---- (")[0]
@@ -72,6 +74,7 @@ def test_stop_strings_end_the_text_and_are_not_shown(saved):
     assert letter not in "".join(re.split(r"---- .*\n", out)) and "(600 tokens" not in out
 
 
+@pytest.mark.slow
 def test_a_file_of_prompts(saved, tmp_path):
     file = tmp_path / "prompts.txt"
     prompts = [f"{'long ' * (i % 3)}prompt {i}" for i in range(20)]  # more than fit in one batch
@@ -126,6 +129,7 @@ def letters(ids):
     return "".join(chr(ord("A") + i) for i in ids)
 
 
+@pytest.mark.slow
 def test_an_answer_of_real_weights_ends_where_the_model_ends_it(peers, tmp_path):
     """A folder as the hub has them, with a turn's end beside that of a text, as in Llama 3's."""
     theirs, _ = peers
@@ -170,6 +174,7 @@ def test_the_flags_of_beam_search(peers, capsys):
     assert len(texts) == 4, "the flags must make a difference here, or nothing is tested"
 
 
+@pytest.mark.slow
 def test_compiled_it_writes_the_same(saved, tmp_path):
     if not any(map(shutil.which, ("g++", "clang++"))):
         skip("no C++ compiler for torch.compile")
@@ -182,12 +187,14 @@ def test_compiled_it_writes_the_same(saved, tmp_path):
     assert any("tanh" in source for source in sources), "has the model's GELU been compiled, or the trial only?"
 
 
+@pytest.mark.slow
 def test_without_a_compiler(saved, tmp_path):
     environment = {"CXX": "missing-compiler", "TORCHINDUCTOR_CACHE_DIR": str(tmp_path)}
     process = run(SCRIPT, "-l", saved, "-n", 2, "--compile", **environment)
     assert process.returncode == 2 and "leave out --compile" in process.stderr.splitlines()[-1], process.stderr
 
 
+@pytest.mark.slow
 def test_mistakes_end_in_one_line_with_the_cure(saved, tmp_path):
     common = (SCRIPT, "-l", saved)
     for words, message in (
@@ -201,6 +208,7 @@ def test_mistakes_end_in_one_line_with_the_cure(saved, tmp_path):
         assert message in refuse(*common, *words)
 
 
+@pytest.mark.slow
 def test_looking_inside(saved, tmp_path):
     out = write(saved, "--nearest", "a", "--analogy", "a", "b", "c")
     assert "nearest to 'a':" in out and "'b' - 'a' + 'c':" in out
@@ -209,3 +217,5 @@ def test_looking_inside(saved, tmp_path):
     assert (tmp_path / "maps.png").read_bytes()[:4] == b"\x89PNG"
     assert "'hello' is 5 tokens" in refuse(SCRIPT, "-l", saved, "--nearest", "hello")
     assert "0 tokens" in refuse(SCRIPT, "-l", saved, "--attention_maps", tmp_path / "maps.png")
+    long = "-p", "longer than its block", "--attention_maps", tmp_path / "maps.png"
+    assert "1 to 16 can be read" in refuse(SCRIPT, "-l", saved, *long)

@@ -179,6 +179,7 @@ def test_without_tensorboard_the_flag_says_how_to_get_it(text, tmp_path):
     assert "pip install tensorboard" in refuse(TRAIN, *words, PYTHONPATH=str(tmp_path))
 
 
+@pytest.mark.slow
 def test_a_loss_that_is_no_number_ends_the_run_and_keeps_what_was_saved(text, tmp_path):
     words = ("-d", text, "-t", "char", "-s", tmp_path / "a.pt", "--optimizer", "sgd", "--clip", 1e30)
     process = run(TRAIN, *words, 32, 4, 16, 1e20, 40, 2, 2)

@@ -121,6 +121,7 @@ def folder(tmp_path_factory):
     return folder
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("words", [(), ("--lora", "--rank", 4)])
 def test_the_script_learns_what_is_preferred(folder, words):
     save = folder / f"reward{len(words)}.pt"
@@ -133,6 +134,7 @@ def test_the_script_learns_what_is_preferred(folder, words):
     assert good > bad + 1, "is the head saved with the rest?"
 
 
+@pytest.mark.slow
 def test_the_script_refuses_in_one_line(folder):
     words = "04_training/reward.py", "-l", folder / "lm.pt", "-s", "no_save", "-d"
     assert "has no preferences" in refuse(*words, "gsm8k")

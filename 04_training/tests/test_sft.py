@@ -30,6 +30,7 @@ def held_out_loss(out):
     return float(re.search("loss of all held-out answers ([\\d.]+)", out)[1])
 
 
+@pytest.mark.slow
 def test_the_model_learns_to_answer_and_to_end(trained, base):
     path, out = trained
     assert float(re.search("loss before training ([\\d.]+)", out)[1]) > 4 and held_out_loss(out) < 0.3, out
@@ -45,6 +46,7 @@ def test_chat(trained):
     assert "ask a shorter one" in out[6]
 
 
+@pytest.mark.slow
 def test_adapters_alone_are_saved_and_find_their_base(talks, base, tmp_path):
     before = checkpoint.load(base, "gpt")["model"]
     saved = tmp_path / "deeper" / "lora.pt"
@@ -68,6 +70,7 @@ def test_adapters_alone_are_saved_and_find_their_base(talks, base, tmp_path):
     assert "'adapters', not 'gpt'" in refuse("03_gpt/infer.py", "-l", saved)
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(sys.platform == "win32", reason="missing hardware: Windows has no such signal")
 @pytest.mark.parametrize("extra", [(), ("--qlora", "--dora")], ids=str)
 def test_an_unfinished_run_goes_on_bit_for_bit(talks, base, tmp_path, extra):
@@ -115,6 +118,7 @@ def test_show_marks_what_counts(talks, base):
     assert lines[-1].endswith("| '<|endoftext|>'")
 
 
+@pytest.mark.slow
 def test_merged_adapters_are_a_model_for_all_the_others(talks, base, tmp_path):
     saved, whole, folder = tmp_path / "lora.pt", tmp_path / "whole.pt", tmp_path / "folder"
     out = succeed(SFT, "-l", base, "-d", talks, "-s", saved, "--lora", *NUMBERS, 40)
@@ -145,6 +149,7 @@ def test_answers_do_not_depend_on_what_else_is_asked(trained):
     assert together == [judge.answers(model, tokenizer, [question], torch.float32)[0] for question in asked]
 
 
+@pytest.mark.slow
 def test_adapters_of_a_model_that_reads_longer_texts_than_before(talks, base, tmp_path):
     saved = tmp_path / "long.pt"
     succeed(SFT, "-l", base, "-d", talks, "-s", saved, "--lora", 4, 300, 1e-2, 5)

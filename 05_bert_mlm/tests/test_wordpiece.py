@@ -93,6 +93,7 @@ def test_newer_tables_of_unicode_matter_only_for_rare_scripts():
         assert not new & {c for token in real_tokens() for c in token}, "no token of BERT's has one"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("corpus", ["tinyshakespeare", "pydocs"])
 @pytest.mark.parametrize("name", ["uncased", "cased"])
 def test_it_equals_hugging_faces_on_real_text(corpus, name):

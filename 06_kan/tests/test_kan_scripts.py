@@ -261,6 +261,7 @@ def test_the_formula_and_the_figure(trained, tmp_path):
     assert picture.read_bytes()[:4] == b"\x89PNG"
 
 
+@pytest.mark.slow
 def test_pruning_leaves_a_smaller_kan(tmp_path):
     saved = tmp_path / "wide.pt"
     succeed(TRAIN, "-d", "I.12.11", "--widths", 2, 4, 1, *SMALL[:2], "--starts", 1, "--points", 300, "-s", saved)
@@ -340,6 +341,7 @@ def test_what_can_not_be_trained_is_told(trained, tmp_path, words, cure):
     assert cure in str(error.value)
 
 
+@pytest.mark.slow
 def test_a_kan_of_one_curve_is_drawn_too(tmp_path):
     saved = tmp_path / "bessel.pt"
     out = succeed(TRAIN, "-d", "bessel", "--starts", 1, "--grid", 40, "--points", 300, "-s", saved)

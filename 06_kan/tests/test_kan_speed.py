@@ -35,6 +35,7 @@ def test_the_restated_layer_learns_as_the_real_one():
     assert all(math.isclose(*pair, rel_tol=1e-6) for pair in zip(losses, REAL_LOSSES)), losses
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", PEERS)
 def test_our_kan_with_a_peers_curves_is_the_peer(name):
     if name != "efficient-kan":
@@ -109,6 +110,7 @@ def test_a_start_that_diverges_is_a_failed_one(optimizer):
     assert watch.kept is None
 
 
+@pytest.mark.slow
 def test_the_benchmark_runs_without_a_compiler(tmp_path):
     before = (ROOT / "06_kan/README.md").read_bytes()
     printed = succeed("06_kan/benchmark.py", "--rounds", 1, "--print_only", cwd=tmp_path, CXX="missing",

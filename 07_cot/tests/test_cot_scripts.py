@@ -55,6 +55,7 @@ def test_flags_side_by_side(tmp_path):
     assert len(set(re.findall(r"step 2: training loss ([\d.]+)", out))) == 2
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("words", "cure"), [
     (["-d", "algebra"], "choose from arithmetic"), (["--difficulty", "99"], "must be from 1 to 40"),
     (["--problems", "5"], "problems 5 must be at least 100"), (["-s", "x.pt"], "--style chain"),

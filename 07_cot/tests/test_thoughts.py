@@ -102,6 +102,7 @@ def pieces():
     return base, Writer(writer.eval(), TOKENIZER), router
 
 
+@pytest.mark.slow
 def test_a_question_alone_goes_the_same_way(pieces):
     base, writer, router = pieces
     together = route(base, writer, router.probabilities, questions(), 0.47, 5)

@@ -134,11 +134,12 @@ def record(data, seed, share):
     return {"what": vote_curve.settings_of(data, seed, args), "greedy": share, "accuracy": shares, "seconds": seconds}
 
 
+@pytest.mark.slow
 def test_what_is_measured_is_kept_drawn_and_told(tmp_path):
     """The script with all records there: it measures nothing anew, and its table has means and all seeds."""
     data = next(iter(EARLY))
-    lines = [json.dumps(record(data, seed, 0.25)) for seed in (1, 2)]
-    (tmp_path / "votes.jsonl").write_text("\n".join(lines), encoding="utf-8")
+    lines = [f"{json.dumps(record(data, seed, 0.25))}\n" for seed in (1, 2)]
+    (tmp_path / "votes.jsonl").write_text("".join(lines), encoding="utf-8")
     words = ["-d", data, "--seeds", 1, 2, "--samples", 4, "--results", tmp_path / "votes.jsonl"]
     said = succeed("07_cot/vote_curve.py", *words, "-o", tmp_path / "voting.png", cwd=tmp_path)
     assert "| majority | 0.250 | 0.250 | 0.400 | 0.350, 0.450 |" in said

@@ -162,6 +162,7 @@ def test_texts_of_ones_own(home, tmp_path):
         corpora.load("shakespeare")
 
 
+@pytest.mark.slow
 def test_pydocs_is_real_deterministic_and_imports_nothing():
     documents = pydocs.documents()
     size = sum(map(len, documents))
