@@ -38,6 +38,9 @@ def play(words, folder, typed, said, environment):
     sys.stdin, *screens = (os.fdopen(number, mode, encoding="utf-8") for number, mode in enumerate("rww"))
     sys.stdout, sys.stderr = screens
     ours = {str(ROOT), *(str(path) for path in ROOT.iterdir())}
+    for name, module in list(sys.modules.items()):
+        if os.path.dirname(getattr(module, "__file__", None) or "") in ours:
+            del sys.modules[name]
     sys.argv = words
     sys.path = [os.path.dirname(os.path.abspath(words[0])), *(path for path in sys.path if path not in ours)]
     runpy.run_path(words[0], run_name="__main__")
