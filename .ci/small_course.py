@@ -69,6 +69,9 @@ class Course:
         for name, size in {"03_gpt/my.txt": 9000, "short.txt": 1500, "data/tinyshakespeare/input.txt": 20_000}.items():
             (folder / name).parent.mkdir(exist_ok=True)
             (folder / name).write_text(text[:size], encoding="utf-8")
+        forms = re.findall(r'^    (\{"(?:messages|prompt|instruction)".*\})$',
+                           (ROOT / "04_training/FURTHER.md").read_text(encoding="utf-8"), re.MULTILINE)
+        (folder / "my.jsonl").write_text("\n".join(forms * 8), encoding="utf-8")
         self.make_environment()
 
     def make_environment(self):

@@ -45,6 +45,7 @@ WORDS = {
     "04_training/perplexity.py": "--limit 1000",
     "04_training/ngram.py": "--order 3",
     "04_training/cost.py": "",
+    "04_training/merge.py": "",
     "04_training/sft.py": "2 256 1e-3 2",
     "04_training/dpo.py": "2 256 1e-3 2",
     "04_training/reward.py": "2 256 1e-3 2",
@@ -98,6 +99,10 @@ INSTEAD = {
         "python 03_gpt/variants.py 16 2 16 2e-3 2 --only swiglu --seeds 1337 1338",
     "python 04_training/sft.py -l smollm2 --lora -s checkpoints/smollm2_sft.pt 4 256 1e-3 60":
         "python 04_training/sft.py -l checkpoints/04_sft.pt --lora -s checkpoints/smollm2_sft.pt 2 256 1e-3 2",
+    "python 04_training/sft.py -l smollm2 --lora -d my.jsonl --show 1":
+        "python 04_training/sft.py -l talker.pt --lora -d my.jsonl --show 1",
+    "python 04_training/sft.py -l smollm2 --lora -d my.jsonl -s checkpoints/mine.pt 4 256 1e-3 60":
+        "python 04_training/sft.py -l talker.pt --lora -d my.jsonl -s checkpoints/mine.pt 2 256 1e-3 2",
     "python 04_training/judge.py smollm2 checkpoints/smollm2_sft.pt checkpoints/smollm2_dpo.pt"
     " checkpoints/smollm2_ppo.pt --limit 120":
         "python 04_training/judge.py checkpoints/04_sft.pt checkpoints/smollm2_sft.pt checkpoints/smollm2_dpo.pt"
@@ -114,6 +119,7 @@ FIRST = {
     "gsm8k mmlu|comparison": "python data/corpora.py mmlu --mirror /media/usb/llm",
     "04_training/(infer|perplexity|sft)|/04_training.pt": "python 04_training/train.py",
     "04_training/(dpo|reward|ppo|distill)|04_sft.pt|smollm2_": "python 04_training/sft.py",
+    "mine.pt": "python 04_training/sft.py -l smollm2 --lora -d my.jsonl -s checkpoints/mine.pt 4 256 1e-3 60",
     "04_dpo.pt": "python 04_training/dpo.py",
     "04_ppo.pt": "python 04_training/ppo.py",
     "04_distilled.pt": "python 04_training/distill.py",
@@ -124,7 +130,7 @@ FIRST = {
     "question_answering.py --ask": "python 05_bert_mlm/question_answering.py",
     "06_kan/infer": "python 06_kan/train.py",
     "arithmetic_early": "python 07_cot/vote_curve.py",
-    "comparison|--eval gsm8k|How many legs|serve.py": TALKER,
+    "comparison|--eval gsm8k|How many legs|serve.py|my.jsonl": TALKER,
     ":8000/v1": "python 07_cot/serve.py",
 }
 SLOW = {"01_tokenizer/benchmark.py", "02_attention/benchmark.py", "03_gpt/benchmark.py"}
@@ -133,6 +139,10 @@ COVERED = {
         "04_training/tests/test_distributed.py::test_two_processes_equal_one_with_twice_the_batch",
     "python lm_model.py -t tiktoken -m o200k_base -l lm.pt -s lm.pt -d my.txt 384 64 256 3e-4 5000 6 6 0.2":
         "03_gpt/tests/test_scripts.py::test_the_reports_second_command_fits_in_6_gb",
+    'python 07_cot/infer.py "Bob has 58 pens. Bob loses 17. How many has Bob?" --route -l smollm2':
+        "07_cot/tests/test_real_thoughts.py::test_weights_in_a_folder_get_all_pieces",
+    'python 07_cot/router_curve.py -l smollm2 --seeds 1337 --limit 30 -o router_smollm2.png':
+        "07_cot/tests/test_real_thoughts.py::test_weights_in_a_folder_get_all_pieces",
     "python 06_kan/benchmark.py": "06_kan/tests/test_kan_speed.py::test_the_benchmark_runs_without_a_compiler",
 }
 NOT_RUN = {
