@@ -44,7 +44,8 @@ def check_turn(turn):
         if same(found, Rotary(rotary_frequencies(8), 16)(x[None], torch.tensor([position]))[0]) and position:
             return "pairs are numbers 2i and 2i + 1 here, not i and i + hs/2"
         if not same(found, expected):
-            return f"position {position} turns {x.tolist()} to {expected.tolist()}, not to {found.tolist()}"
+            given, right, wrong = ([round(value, 3) for value in each.tolist()] for each in (x, expected, found))
+            return f"position {position} turns {given} to {right}, not to {wrong}"
 
 
 def check_grouped(grouped):

@@ -12,6 +12,7 @@ import importlib.util
 import json
 import os
 import re
+import shutil
 import sys
 from pathlib import Path
 
@@ -242,3 +243,4 @@ def export(model, tokenizer, folder):
     for file, contents in files.items():
         with replacing(folder / file) as beside:
             beside.write_text(json.dumps(contents, indent=2), encoding="utf-8")
+    shutil.copymode(folder / "config.json", folder / "model.safetensors")  # safetensors keeps others from reading it

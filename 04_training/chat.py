@@ -52,18 +52,20 @@ def converse(model, dtype, tokenizer, args, system=None):
     begins = [{"role": "system", "content": system}] if system else []
     messages, typing = list(begins), sys.stdin.isatty()
     if typing:
-        print("/reset forgets what was said; Ctrl-C ends an answer, Ctrl-D (Windows: Ctrl-Z, Enter) the conversation")
+        print("/reset forgets what was said; Ctrl-C ends an answer, /quit the conversation")
     room = model.config.block_size - args.max_new_tokens
     while True:
         try:
             line = input("you: " if typing else "").strip()
         except EOFError:
             return
+        if line == "/quit":
+            return
         if line == "/reset":
             messages = list(begins)
             print("(forgotten)", flush=True)
         elif line.startswith("/"):
-            print(f"no command {line}: there is /reset", flush=True)
+            print(f"no command {line}: there are /reset and /quit", flush=True)
         elif line:
             try:
                 ids, messages = fitting([*messages, {"role": "user", "content": line}], tokenizer, room)

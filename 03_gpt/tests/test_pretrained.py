@@ -630,7 +630,9 @@ def test_a_model_that_transformers_does_not_have(tmp_path):
         export(changed, BPETokenizer(), tmp_path / "out")
     assert not (tmp_path / "out").exists()
     export(our_model(), CharTokenizer("abc"), tmp_path / "out")
-    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["config.json", "model.safetensors"]
+    files = sorted((tmp_path / "out").iterdir())
+    assert [path.name for path in files] == ["config.json", "model.safetensors"]
+    assert files[0].stat().st_mode == files[1].stat().st_mode, "who may read the one may read the other"
 
 
 def test_smollm2_is_exported_from_its_gguf(smollm2, tmp_path):

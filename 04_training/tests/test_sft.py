@@ -39,11 +39,11 @@ def test_the_model_learns_to_answer_and_to_end(trained, base):
 
 
 def test_chat(trained):
-    said = "What is dog?\n/reset\nWhat is ten?\n/nothing\n\n" + 60 * "long " + "\n"
+    said = "What is dog?\n/reset\nWhat is ten?\n/nothing\n\n" + 60 * "long " + "\n/quit\nnever\n"
     out = succeed(INFER, "--chat", "-l", trained[0], "-n", 20, "--temperature", 0, typed=said).splitlines()[1:]
     assert out[:6] == ["you: What is dog?", "model: an animal.", "(forgotten)", "you: What is ten?",
-                       "model: a number.", "no command /nothing: there is /reset"]
-    assert "ask a shorter one" in out[6]
+                       "model: a number.", "no command /nothing: there are /reset and /quit"]
+    assert "ask a shorter one" in out[6] and len(out) == 7, "did /quit end it?"
 
 
 @pytest.mark.slow
