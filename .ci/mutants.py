@@ -74,7 +74,7 @@ MUTANTS = {
         "03_gpt/weight_layouts.py",
         'interleaved=family == "llama"',
         "interleaved=True",
-        "03_gpt/tests/test_pretrained.py::test_a_gguf",
+        "03_gpt/tests/test_gguf.py::test_a_gguf",
     ),
     "the bias of balance weighs": (
         "03_gpt/experts.py",
