@@ -4,8 +4,8 @@
     python .ci/remeasure.py 06_kan sft     # commands that contain one of these words
     python .ci/remeasure.py --table        # the page alone, from what is kept
 
-Every chapter's benchmark.py writes its own figures/benchmark.json and table; the page gathers them. A claim that came
-out of another command is looked up in the README, below the command, and in the new output with the same pattern.
+A claim is looked up in the README, below its command, and in the new output with the same pattern. The rows of the
+benchmarks are compared by their ratios: figures/benchmark.json has the README's, `benchmark.py --print_only` the new.
 """
 
 import json
@@ -16,7 +16,6 @@ import subprocess
 import sys
 import time
 from pathlib import Path
-from statistics import median
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "checkpoints"))
 import measure
@@ -109,7 +108,8 @@ def page(kept):
     """The lines of MEASURED.md."""
     yield "# Every measured claim, run again"
     yield ""
-    yield "Written by `python .ci/remeasure.py`. First what the READMEs show below their commands, then the benchmarks."
+    yield ("Written by `python .ci/remeasure.py`. First what the READMEs show below their commands, then the rows of"
+           " the benchmarks, which are ratios to a peer.")
     yield ""
     yield "| page | command | what | README | again | again / README | seconds | machine |"
     yield "|---" * 8 + "|"
@@ -127,16 +127,41 @@ def page(kept):
     yield ""
     yield from (f"Machine {i}: {each}." for i, each in enumerate(machines, 1))
     yield ""
-    yield "| chapter | what | ours | theirs | ours is |"
-    yield "|---" * 5 + "|"
+    yield "| chapter | what | ours | theirs | ours is | again | again / README | machine |"
+    yield "|---" * 8 + "|"
     for chapter, results in benchmarks():
-        yield from (f"| [{chapter}](../{chapter}/README.md) {line}" for line in measure.table(results)
-                    if line.startswith("| ") and not line.startswith("| what "))
+        again = kept.get(benchmark(chapter), {"found": []})
+        found = list(again["found"])
+        for line in rows(measure.table(results)):
+            what, ours, theirs, said = cells(line)
+            same = next((each for each in found if each[:2] == [what, peer(theirs)]), None)
+            more = ["not run again", "", ""]
+            if same:
+                found.remove(same)
+                ratio = float(said.split()[0])
+                more = [same[2], f"{float(same[2].split()[0]) / ratio:.2f}", str(1 + machines.index(again["machine"]))]
+            yield f"| [{chapter}](../{chapter}/README.md) {line} {' | '.join(more)} |"
     yield ""
     for chapter, results in benchmarks():
-        ratios = sorted(median(t / o for o, t in zip(line["ours"], line["theirs"])) for line in results["rows"])
-        yield (f"{chapter}: {len(ratios)} rows, medians of {results['rounds']} rounds, the middle one"
-               f" {median(ratios):.2f}. {results['machine']}.")
+        yield f"{chapter} in its README: medians of {results['rounds']} rounds. {results['machine']}."
+
+
+def rows(lines):
+    """The lines of measure.table that are rows of it."""
+    return [line for line in lines if line.startswith("| ") and len(cells(line)) == 4 and "| ours |" not in line]
+
+
+def cells(line):
+    return line.strip("| ").split(" | ")
+
+
+def peer(theirs):
+    """What stands in the brackets of "12.3 ms (peer)"."""
+    return theirs.partition(" (")[2].removesuffix(")")
+
+
+def benchmark(chapter):
+    return f"python {chapter}/benchmark.py --print_only"
 
 
 def benchmarks():
@@ -147,7 +172,7 @@ def benchmarks():
 
 def main():
     words, kept = sys.argv[1:], json.loads(KEPT.read_text(encoding="utf-8")) if KEPT.exists() else {}
-    commands = [f"python {chapter}/benchmark.py" for chapter, _ in benchmarks()] + [each for _, each in CLAIMS]
+    commands = [each for _, each in CLAIMS] + [benchmark(chapter) for chapter, _ in benchmarks()]
     if words != ["--table"]:
         for command in commands:
             if not words or any(word in command for word in words):
@@ -155,9 +180,12 @@ def main():
                 claims = next((claims for (_, each), claims in CLAIMS.items() if each == command), None)
                 if claims:
                     found = {what: number(pattern, out) for what, pattern in claims.items()}
-                    kept[command] = {"found": found, "seconds": seconds, "machine": measure.machine("torch")}
-                    with replacing(KEPT) as beside:
-                        beside.write_text(json.dumps(kept, indent=1), encoding="utf-8")
+                else:
+                    table = map(cells, rows(out.splitlines()))
+                    found = [[what, peer(theirs), ratio] for what, _, theirs, ratio in table]
+                kept[command] = {"found": found, "seconds": seconds, "machine": measure.machine("torch")}
+                with replacing(KEPT) as beside:
+                    beside.write_text(json.dumps(kept, indent=1), encoding="utf-8")
     with replacing(PAGE) as beside:
         beside.write_text("\n".join([*page(kept), ""]), encoding="utf-8")
 

@@ -208,15 +208,15 @@ def main():
         train_once(sys.argv[2], int(sys.argv[3]))
         return
     parser = flags.Parser("Measure the tokenizer beside tiktoken, Hugging Face's tokenizers and rustbpe.")
-    rounds = measure.rounds(parser, default=7)
+    args = measure.arguments(parser, rounds=7)
     packages = ["tiktoken", *(peer for peer in ("tokenizers", "rustbpe") if importlib.util.find_spec(peer))]
-    results = {"machine": measure.machine(*packages), "rounds": rounds, "rows": []}
+    results = {"machine": measure.machine(*packages), "rounds": args.rounds, "rows": []}
     for peer in packages[1:]:
         for threads in (1, 2):
-            results["rows"] += training_rows(peer, threads, rounds)
+            results["rows"] += training_rows(peer, threads, args.rounds)
     text = "".join(documents())
     for name in ENCODINGS:
-        results["rows"] += encoding_rows(name, text, rounds)
+        results["rows"] += encoding_rows(name, text, args.rounds)
     counts = word_counts(text[:1_000_000])
     results["seconds_per_merge"] = curves = {}
     for name, train, repeats in (("fast", train_fast, 40), ("in place", bpe_plain.train_in_place, 9),
@@ -229,9 +229,9 @@ def main():
             sides = curves["fast"]["total"][-1:], curves[name]["total"][-1:]
             results["rows"].append(measure.row(what, "s", sides[0], name, sides[1]))
     results["compression"] = compression()
-    measure.write(results, HERE)
-    draw(results)
-    print(*measure.table(results), sep="\n")
+    measure.publish(results, HERE, args.print_only)
+    if not args.print_only:
+        draw(results)
 
 
 if __name__ == "__main__":

@@ -91,15 +91,14 @@ def main():
         forward_once(sys.argv[2], int(sys.argv[3]))
         return
     parser = flags.Parser("Measure attention as it is written beside fused attention, and caches.")
-    rounds = measure.rounds(parser, default=3)
+    args = measure.arguments(parser, rounds=3)
     torch.manual_seed(0)
-    rows = list(length_rows(rounds))
+    rows = list(length_rows(args.rounds))
     growth = "Growth with the length: time by the power {:.1f} fused and {:.1f} plain, memory by {:.1f} and {:.1f}."
     notes = [growth.format(*exponents(rows))]
-    rows += [decoding_row(name, attention, 7 * rounds) for name, attention in kinds().items()]
-    results = {"machine": measure.machine("torch"), "rounds": rounds, "rows": rows, "notes": notes}
-    measure.write(results, HERE)
-    print(*measure.table(results), sep="\n")
+    rows += [decoding_row(name, attention, 7 * args.rounds) for name, attention in kinds().items()]
+    results = {"machine": measure.machine("torch"), "rounds": args.rounds, "rows": rows, "notes": notes}
+    measure.publish(results, HERE, args.print_only)
 
 
 if __name__ == "__main__":

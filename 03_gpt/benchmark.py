@@ -148,15 +148,14 @@ def main():
         loss_once(sys.argv[2])
         return
     parser = flags.Parser("Measure writing beside Hugging Face's generate, and the loss in chunks.")
-    rounds = measure.rounds(parser, default=3)
+    args = measure.arguments(parser, rounds=3)
     try:
-        rows = list(writing_rows(rounds))
+        rows = list(writing_rows(args.rounds))
     except ImportError as error:
         raise flags.UserError("transformers is not installed: pip install -r .ci/oracles.txt") from error
-    rows += [samples_row(rounds), *loss_rows(rounds)]
-    results = {"machine": measure.machine("torch", "transformers"), "rounds": rounds, "rows": rows}
-    measure.write(results, HERE)
-    print(*measure.table(results), sep="\n")
+    rows += [samples_row(args.rounds), *loss_rows(args.rounds)]
+    results = {"machine": measure.machine("torch", "transformers"), "rounds": args.rounds, "rows": rows}
+    measure.publish(results, HERE, args.print_only)
 
 
 if __name__ == "__main__":

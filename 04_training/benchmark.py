@@ -207,16 +207,15 @@ def main():
     parser = flags.Parser("Measure training beside the original, nanoGPT and torch's optimizers.")
     parser.add_argument("--only", choices=PARTS, metavar="PART",
                         help=f"measure this part anew, and keep the others: {', '.join(PARTS)}")
-    rounds, only = measure.rounds(parser, default=3), parser.parse_args().only
-    results = {"machine": measure.machine("torch", "numpy"), "rounds": rounds}
-    found = others(only, results) if only else []
-    for part in [only] if only else PARTS:
-        found += measured(part, rounds)
+    args = measure.arguments(parser, rounds=3)
+    results = {"machine": measure.machine("torch", "numpy"), "rounds": args.rounds}
+    found = others(args.only, results) if args.only else []
+    for part in [args.only] if args.only else PARTS:
+        found += measured(part, args.rounds)
     found.sort(key=lambda each: list(PARTS).index(part_of(each)))
     results["rows"] = [each for each in found if not isinstance(each, str)]
     results["notes"] = [each for each in found if isinstance(each, str)]
-    measure.write(results, HERE)
-    print(*measure.table(results), sep="\n")
+    measure.publish(results, HERE, args.print_only)
 
 
 if __name__ == "__main__":

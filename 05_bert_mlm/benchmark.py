@@ -115,13 +115,12 @@ def main():
     if sys.argv[1:2] == ["--step"]:
         step_once(*sys.argv[2:])
         return
-    rounds = measure.rounds(flags.Parser("Measure training steps beside those of transformers."), default=5)
+    args = measure.arguments(flags.Parser("Measure training steps beside those of transformers."), rounds=5)
     peer()  # better now than after a minute
-    rows = [*step_rows(rounds), tokenizer_row(rounds)]
+    rows = [*step_rows(args.rounds), tokenizer_row(args.rounds)]
     notes = ["Dropout 0, AdamW on both sides. Each side has a process of its own.", ""]
-    results = {"machine": measure.machine("torch", "transformers"), "rounds": rounds, "rows": rows, "notes": notes}
-    measure.write(results, HERE)
-    print(*measure.table(results), sep="\n")
+    results = {"machine": measure.machine("torch", "transformers"), "rounds": args.rounds, "rows": rows, "notes": notes}
+    measure.publish(results, HERE, args.print_only)
 
 
 if __name__ == "__main__":

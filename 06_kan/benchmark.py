@@ -99,8 +99,7 @@ def rows_and_notes(times):
 
 def main():
     parser = flags.Parser("Measure a training step of our KAN beside an MLP's and other KANs'.")
-    parser.add_argument("--print_only", action="store_true", help="leave figures and README as they are")
-    rounds = measure.rounds(parser, default=15)
+    args = measure.arguments(parser, rounds=15)
     torch.set_num_threads(1)
     torch._dynamo.config.recompile_limit = 100  # one function for all sides; beyond the usual 8 it would stay plain
     torch.manual_seed(0)
@@ -120,7 +119,7 @@ def main():
         print("preparing", *key, flush=True)
         steps[key] = training_step(build(), x, y, *key[1:])
     times = {key: [] for key in steps}
-    for _ in range(rounds):
+    for _ in range(args.rounds):
         for key, step in steps.items():
             count = 1 if key[0] == "pykan" else STEPS
             began = time.process_time()  # with one thread the same as by the clock, but that other work does not count
@@ -128,10 +127,8 @@ def main():
                 step()
             times[key].append((time.process_time() - began) / count)
     rows, notes = rows_and_notes(times)
-    results = {"machine": measure.machine("torch"), "rounds": rounds, "rows": rows, "notes": notes}
-    print(*measure.table(results), sep="\n")
-    if not parser.parse_args().print_only:
-        measure.write(results, HERE)
+    results = {"machine": measure.machine("torch"), "rounds": args.rounds, "rows": rows, "notes": notes}
+    measure.publish(results, HERE, args.print_only)
 
 
 if __name__ == "__main__":

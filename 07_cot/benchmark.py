@@ -105,9 +105,7 @@ def likelihood_rows(rounds, args):
 def main():
     parser = flags.Parser("Measure chains at once, and scores of texts.")
     flags.machine_flags(parser, seed=False)
-    parser.add_argument("--rounds", type=int, default=7, help="of both sides in turn; medians are taken")
-    args = parser.parse()
-    flags.check_ranges(args, rounds=1)
+    args = measure.arguments(parser, rounds=7)
     try:
         import rouge_score  # noqa: F401
         import sacrebleu  # noqa: F401
@@ -119,8 +117,7 @@ def main():
         rows = [*thinking_rows(args.rounds, args), *score_rows(args.rounds), *likelihood_rows(args.rounds, args)]
     machine = measure.machine("torch", "sacrebleu", "rouge-score", "transformers")
     results = {"machine": f"{machine}; one thread", "rounds": args.rounds, "rows": rows}
-    measure.write(results, HERE)
-    print("\n".join(measure.table(results)))
+    measure.publish(results, HERE, args.print_only)
 
 
 if __name__ == "__main__":

@@ -21,24 +21,28 @@ from atomic import replacing
 from flags import check_ranges
 
 BEGIN, END = "<!-- from figures/benchmark.json -->", "<!-- end -->"
+UNITS = {"amx_bf16": "AMX", "avx512f": "AVX-512", "avx2": "AVX2"}  # how Linux calls what multiplies, the widest first
 
 
 def machine(*packages):
     """What the numbers depend on: processor, cores, and the versions of Python and some packages."""
     processor = platform.processor() or platform.machine()
     cpuinfo = Path("/proc/cpuinfo")
-    if cpuinfo.exists() and (found := re.search(r"model name\s*: (.*)", cpuinfo.read_text(encoding="utf-8"))):
-        processor = found[1]
+    said = cpuinfo.read_text(encoding="utf-8") if cpuinfo.exists() else ""
+    if found := re.search(r"model name\s*: (.*)", said):
+        widest = next((name for word, name in UNITS.items() if f" {word} " in said), "")
+        processor = f"{found[1]} with {widest}" if widest else found[1]
     versions = ", ".join(f"{package} {importlib.metadata.version(package)}" for package in packages)
     return f"{processor}, {os.cpu_count()} cores, {platform.system()}, Python {platform.python_version()}, {versions}"
 
 
-def rounds(parser, default):
-    """Read the command line of a benchmark.py: how many rounds to measure. Raises UserError if there is none."""
-    parser.add_argument("--rounds", type=int, default=default, help="of both sides in turn; medians are taken")
-    args = parser.parse_args()
+def arguments(parser, rounds):
+    """The command line of a benchmark.py, with the flags that all have; `rounds` is a default. Raises UserError."""
+    parser.add_argument("--rounds", type=int, default=rounds, help="of both sides in turn; medians are taken")
+    parser.add_argument("--print_only", action="store_true", help="leave figures and README as they are")
+    args = parser.parse()
     check_ranges(args, rounds=1)
-    return args.rounds
+    return args
 
 
 def seconds(function):
@@ -118,8 +122,11 @@ def readme_with(results, readme):
     return "\n".join([before + BEGIN, *table(results), END]) + rest.partition(END)[2]
 
 
-def write(results, chapter):
-    """Save the results in a chapter's folder and bring its README up to date."""
+def publish(results, chapter, print_only):
+    """Print the results, and unless that is all, save them in the chapter's folder and bring its README up to date."""
+    print(*table(results), sep="\n")
+    if print_only:
+        return
     with replacing(chapter / "figures/benchmark.json") as beside:
         beside.write_text(json.dumps(results, indent=1), encoding="utf-8")
     readme = (chapter / "README.md").read_text(encoding="utf-8")
