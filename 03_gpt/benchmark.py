@@ -61,17 +61,17 @@ def without_cache(model, ids):
 
 
 def writing_rows(rounds):
-    """Our two dtypes beside Hugging Face's bfloat16, one text and 16."""
-    ours, theirs = peer(torch.bfloat16)
-    for name in ("float32", "bfloat16"):
-        dtype = getattr(torch, name)
+    """Our dtypes beside Hugging Face's bfloat16, or float32 where that is all there is; one text and 16."""
+    their_name, their_dtype = list(measure.dtypes().items())[-1]
+    ours, theirs = peer(their_dtype)
+    for name, dtype in measure.dtypes().items():
         fast = FastDecode(ours, dtype)
         for count in (1, 16):
             print(f"{name}, {count} at once", flush=True)
             ids = torch.randint(50257, (count, PROMPT))
             writing = partial(generate, fast, ids, NEW, 0)
             texts = f"{NEW} tokens, {'one text' if count == 1 else f'{count} texts at once'}, {name}"
-            yield measure.seconds_in_turn(texts, writing, "transformers, bfloat16",
+            yield measure.seconds_in_turn(texts, writing, f"transformers, {their_name}",
                                           partial(their_generate, theirs, ids), rounds)
             if count == 1:
                 yield measure.row_in_turn(f"weights read while writing, one text, {name}", "GB/s",
@@ -134,7 +134,7 @@ def loss_once(form):
 
 
 def loss_rows(rounds):
-    for name in ("float32", "bfloat16"):
+    for name in measure.dtypes():
         print(f"loss, {name}", flush=True)
         sides = measure.in_turn(*(partial(measure.in_process, "--loss", f"{form} {name}")
                                   for form in ("chunks", "plain")), rounds=rounds)

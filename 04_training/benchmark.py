@@ -34,7 +34,6 @@ VOCAB, SHAPE = 200_019, (384, 256, 6, 6)  # of GPT-4o's tokenizer; of the report
 STEPS = 3  # of which each round takes the mean
 ROWS, WIDE_ROWS = 64, 16  # of a batch: what the command says, and what takes some seconds with a vocabulary of 65
 RECORDS, SEEDS = ("sprint", "tinyshakespeare"), range(1337, 1342)
-DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
 
 
 def seconds_of(step, *inputs):
@@ -102,7 +101,7 @@ def wide_rows(rounds):
     model = nanogpt_model(65, 0, *SHAPE)
     theirs = seconds_of(nanogpt_step, model, nanogpt_optimizer(model), *batch, 1e-3)
     auto = flags.choose_dtype("auto", batch.device, SHAPE[0])
-    for name, dtype in DTYPES.items():
+    for name, dtype in measure.dtypes().items():
         ours = our_seconds(nanogpt_model(65, 0, *SHAPE), batch, dtype)
         what = f"6 layers, 384 wide, {WIDE_ROWS} x {SHAPE[1]} characters a step, {name}"
         yield measure.row_in_turn(what + ", which --dtype auto takes here" * (dtype == auto), "tokens/s", rate(ours),
@@ -161,7 +160,7 @@ def optimizer_rows(rounds):
     for weight in weights:
         weight.grad = torch.randn_like(weight)
     theirs = seconds_of(torch.optim.Muon(weights).step)
-    for name, dtype in DTYPES.items():
+    for name, dtype in measure.dtypes().items():
         ours = seconds_of(Muon(weights, lr=1e-3, dtype=dtype).step)
         yield measure.row_in_turn(f"Muon, {len(weights)} matrices of 6 layers, 384 wide, {name}", "s", ours,
                                   "torch.optim.Muon, which takes bfloat16", theirs, rounds)

@@ -30,7 +30,6 @@ from wordpiece import WordPieceTokenizer
 
 HERE = Path(__file__).resolve().parent
 VOCAB, C, T, HEADS, LAYERS, B = 8192, 256, 128, 4, 4, 32
-DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
 STEPS = 3  # of which each round takes the mean
 
 
@@ -81,7 +80,7 @@ def step_once(side, dtype):
         model, step = peer(), their_step
     model.train()
     optimizer = trainer.make_optimizer(model, 3e-4)
-    inputs = model, optimizer, *batch(), DTYPES[dtype]
+    inputs = model, optimizer, *batch(), measure.dtypes()[dtype]
     step(*inputs)  # in which the optimizer begins its state
     seconds = median(measure.seconds(lambda: step(*inputs)) for _ in range(STEPS))
     print(B * T / seconds)
@@ -89,7 +88,7 @@ def step_once(side, dtype):
 
 def step_rows(rounds):
     """Training steps of both, in turn, with each dtype."""
-    for name in DTYPES:
+    for name in measure.dtypes():
         what = f"training, {LAYERS} layers, {C} wide, {B} x {T} tokens, vocabulary {VOCAB:,}, one thread, {name}"
         yield measure.row_in_turn(what, "tokens/s", partial(measure.in_process, "--step", "ours", name),
                                   "transformers' BertForMaskedLM",

@@ -36,6 +36,14 @@ def machine(*packages):
     return f"{processor}, {os.cpu_count()} cores, {platform.system()}, Python {platform.python_version()}, {versions}"
 
 
+def dtypes():
+    """{name: dtype} to measure in: bfloat16 takes minutes where there is neither AVX-512 nor AMX to multiply it."""
+    import torch
+
+    narrow = torch.backends.cpu.get_cpu_capability() in ("DEFAULT", "AVX2")
+    return {name: getattr(torch, name) for name in ("float32", "bfloat16") if not (narrow and name == "bfloat16")}
+
+
 def arguments(parser, rounds):
     """The command line of a benchmark.py, with the flags that all have; `rounds` is a default. Raises UserError."""
     parser.add_argument("--rounds", type=int, default=rounds, help="of both sides in turn; medians are taken")
