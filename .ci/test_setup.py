@@ -57,6 +57,7 @@ def shell(name, line, folder, **environment):
 AFTERWARDS = 'echo "status $?"; python -c "import sys; print(sys.prefix)"'
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["bash", "zsh"])
 def test_sourced_it_leaves_the_environment_active(name, course):
     for where, path in ((course, "setup.sh"), (course.parent, f"'{course.name}/setup.sh'")):
@@ -75,6 +76,7 @@ def test_a_second_run_changes_nothing(course):
     assert before.keys() == after.keys() and not changed
 
 
+@pytest.mark.slow
 def test_an_alias_and_a_moved_folder(course, tmp_path):
     process = shell("bash", f"shopt -s expand_aliases; alias python=python3\nsource ./setup.sh; {AFTERWARDS}", course)
     assert "status 0" in process.stdout and process.stderr == "", process.stderr
@@ -88,6 +90,7 @@ def test_with_shell_options_of_the_careful(course):
     assert process.stdout.splitlines()[-2:] == ["status 0", str(course / ".venv")], process.stderr
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["bash", "zsh"])
 def test_with_conda(name, course, tmp_path):
     envs = tmp_path / "envs"
@@ -100,6 +103,7 @@ def test_with_conda(name, course, tmp_path):
     assert "making" not in process.stdout
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["bash", "zsh"])
 def test_failures_are_one_line_and_leave_the_shell_alive(name, tmp_path):
     shutil.copy(ROOT / "setup.sh", tmp_path)

@@ -114,6 +114,7 @@ def test_training_stops_where_the_original_did():
         assert list(train(words, 10)) == [(97, 98), (99, 100), (101, 102)]
 
 
+@pytest.mark.slow
 def test_one_long_word_ends_in_seconds():
     word = bytes(random.Random(0).choices(b"abcdefgh", k=100_000))
     merges = train_fast({word: 1}, 500)

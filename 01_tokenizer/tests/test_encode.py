@@ -80,6 +80,7 @@ def test_no_id_differs_from_tiktokens(name, openai):
     assert ours.encode(text, allowed_special="all") == theirs.encode(text, allowed_special="all")
 
 
+@pytest.mark.slow
 def test_known_answers(openai):
     cl100k, o200k = BPETokenizer.from_tiktoken("cl100k_base"), BPETokenizer.from_tiktoken("o200k_base")
     assert cl100k.encode("hello world") == [15339, 1917]
@@ -88,6 +89,7 @@ def test_known_answers(openai):
     assert o200k.encode("hello world") == [24912, 2375] and o200k.encode("👍") == [82514]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("size", [150, 60_000, 100_000])
 def test_long_words_equal_tiktokens(size, openai):
     """Words of all three ways; 100,000 letters are what made tiktoken take minutes once (its issue 195)."""
@@ -97,6 +99,7 @@ def test_long_words_equal_tiktokens(size, openai):
         assert ours.encode_word(word.encode()) == theirs._encode_single_piece(word)
 
 
+@pytest.mark.slow
 def test_the_work_on_a_long_word_grows_with_its_length(monkeypatch):
     """Counted, not timed: the look-ups by rank, and the places that are touched in bulk."""
     tokenizer, looked_up, touched = trained([real_text(200_000)], 2000), [], []

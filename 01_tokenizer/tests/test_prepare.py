@@ -73,6 +73,7 @@ def test_a_failure_leaves_no_folder(tmp_path):
     assert not (tmp_path / "tokens").exists()
 
 
+@pytest.mark.slow
 def test_scripts(shakespeare, tmp_path):
     path, text = shakespeare
     out = succeed("01_tokenizer/train.py", "-d", path, "--vocab_size", 400, "-o", tmp_path / "t.json")
@@ -89,6 +90,7 @@ def test_scripts(shakespeare, tmp_path):
     assert "exists already" in refuse("01_tokenizer/prepare.py", *words)
 
 
+@pytest.mark.slow
 def test_mistakes_end_in_one_line(tmp_path):
     (tmp_path / "empty.txt").touch()
     assert "is empty" in refuse("01_tokenizer/train.py", "-d", tmp_path / "empty.txt")

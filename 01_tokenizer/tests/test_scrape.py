@@ -29,6 +29,7 @@ def docs(site):
 
 # ---- a good site
 
+@pytest.mark.slow
 def test_a_real_site_is_taken_whole(docs, tmp_path, capsys):
     found, texts = crawl(docs, tmp_path, "about.html", max_bytes=300_000)
     assert len(docs.requests) == len(set(docs.requests)), "a page was fetched twice"
@@ -46,6 +47,7 @@ def test_a_real_site_is_taken_whole(docs, tmp_path, capsys):
     assert all("course-scraper" in agent for agent in docs.agents)
 
 
+@pytest.mark.slow
 def test_a_folder_of_a_site(docs, tmp_path):
     found, _ = crawl(docs, tmp_path, "tutorial/index.html")
     assert len(found) == 17 and all(path.startswith(("/tutorial/", "/robots.txt")) for path in docs.requests)
@@ -130,6 +132,7 @@ def files_of(output, web):
     return output.read_bytes(), output.with_suffix(".jsonl").read_text("utf-8").replace(web.url, "http://site/")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("number, paths", [
     (getattr(signal, "SIGKILL", signal.SIGTERM), ["/", "/p3", "/p7", "/p23", "/no4"]),
     (signal.SIGINT, ["/p5"]),
@@ -180,6 +183,7 @@ def test_files_that_were_cut_anywhere(site, tmp_path):
 
 # ---- the script
 
+@pytest.mark.slow
 def test_the_default_site_needs_no_network(tmp_path):
     words = ["01_tokenizer/scrape.py", "-o", tmp_path / "help.txt", "--max_pages"]
     assert "20 asked for" in succeed(*words, 20)

@@ -89,6 +89,7 @@ def test_streaming_never_shows_half_a_character(trained):
         assert "".join(trained.stream(broken)) == trained.decode(broken), "what is no UTF-8 must come as U+FFFD"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["gpt2", "o200k_base"])
 def test_offsets_equal_tiktokens(name, openai):
     ours, theirs = BPETokenizer.from_tiktoken(name), openai(name)

@@ -103,6 +103,7 @@ def in_turn(*answers):
     return route
 
 
+@pytest.mark.slow
 def test_answers_of_all_kinds(site, tmp_path):
     zipped = {"Content-Encoding": "gzip"}
     a_while_ago, tomorrow = (formatdate(time.time() + seconds, usegmt=True) for seconds in (-5, 86_400))

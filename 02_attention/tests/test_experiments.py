@@ -67,6 +67,7 @@ def test_scores_of_heads_made_by_hand():
 # translation
 
 
+@pytest.mark.slow
 def test_numbers_are_spelled_as_in_english():
     for number, words in {
         0: "zero", 13: "thirteen", 40: "forty", 99: "ninety nine", 100: "one hundred", 105: "one hundred and five",

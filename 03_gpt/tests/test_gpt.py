@@ -102,6 +102,7 @@ def test_a_later_token_changes_no_earlier_logit(model):
     assert not torch.allclose(before[:, 9:], after[:, 9:])
 
 
+@pytest.mark.slow
 def test_one_batch_is_learned_by_heart(model):
     ids = torch.randint(60, (4, 17))
     optimizer = torch.optim.AdamW(model.parameters(), lr=3e-3)

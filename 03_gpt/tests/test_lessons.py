@@ -54,6 +54,7 @@ def test_a_block_without_residual_connections_forgets_what_came_in():
     assert torch.allclose(usual(x), y + usual.feed_forward(usual.feed_forward_norm(y)), atol=1e-6)
 
 
+@pytest.mark.slow
 def test_scripts(text, tmp_path):
     out = succeed("03_gpt/variants.py", "-t", "char", "-d", text, "-o", tmp_path / "v.png", 64, 4, 16, 3e-3, 6, 2, 1)
     assert all(f"{name}: " in out for name in VARIANTS) and "the experts got" in out

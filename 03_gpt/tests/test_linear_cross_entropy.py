@@ -60,6 +60,7 @@ def test_loss_is_computed_in_float32_under_bfloat16():
     assert h.grad.dtype == w.grad.dtype == torch.float32
 
 
+@pytest.mark.slow
 def test_the_logits_never_exist_at_once():
     """4,096 positions of a vocabulary of 50,000: 819 MB of logits, and as much for their gradients."""
     resource = pytest.importorskip("resource", reason="missing hardware: Windows can't tell its peak memory")

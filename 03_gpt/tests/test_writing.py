@@ -40,6 +40,7 @@ def write(saved, *words, **environment):
     return succeed(SCRIPT, "-l", saved, "-n", 12, *words, **environment).partition("\n")[2]
 
 
+@pytest.mark.slow
 def test_one_text(saved):
     out = write(saved, "First", "--top_p", 1, "--stats")
     match = re.fullmatch(r"---- prompt\nFirst\n---- the model goes on\n(.|\n)+\n---- \(12 tokens, \d+\.\d s"
@@ -55,6 +56,7 @@ def test_samples_best_of_and_beams(saved):
     assert "---- (12 tokens" in write(saved, "a", "--beams", 3)
 
 
+@pytest.mark.slow
 def test_log_probabilities(saved):
     out = write(saved, "a", "--logprobs", "--temperature", 0)
     mean, lines = re.search(r"---- log-probability of each token, mean (-\d+\.\d{3})\n((?:.|\n)*)---- \(", out).groups()
@@ -97,6 +99,7 @@ def converse(saved, *words):
     )
 
 
+@pytest.mark.slow
 def test_a_conversation(saved):
     process = converse(saved, "-n", 5, "--temperature", 0, "--stats")
     out, errors = process.communicate("First\n\nSecond\nFirst\n")
@@ -105,6 +108,7 @@ def test_a_conversation(saved):
     assert len(answers) == 4 and answers[0] == answers[2] and answers[3] == ""
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(sys.platform == "win32", reason="missing hardware: Windows can't send a Ctrl-C to one process")
 def test_ctrl_c_ends_one_answer_and_not_the_conversation(saved):
     process = converse(saved, "-n", 10_000_000, "--top_k", 1)

@@ -166,6 +166,7 @@ def test_splits_of_a_file(tmp_path):
     assert numbers == {"train": list(range(32)), "validation": [32, 33, 34], "test": [32, 33, 34]}
 
 
+@pytest.mark.slow
 def test_documentation():
     for split in docs_task.SPLITS:
         pairs, worse = docs_task.pairs(split), docs_task.preferences(split)

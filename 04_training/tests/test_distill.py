@@ -143,6 +143,7 @@ def teacher():
     return model
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("seed", [1, 2, 3])
 def test_a_student_gets_nearer_to_the_truth_with_a_teacher_than_without_it(teacher, seed):
     few, held_out, losses = chain(10 + seed, 40), chain(2, 300), {}
@@ -253,6 +254,7 @@ def test_script_makes_a_student_that_any_script_can_load(files, tmp_path):
     assert checkpoint.load(tmp_path / "lora.pt", "adapters")["run"]["teacher"] == str(tmp_path / "teacher.pt")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("words", [["--kind", "on_policy", "--beta", "0.5", "--student", "untrained"], []])
 def test_an_unfinished_run_goes_on_as_if_there_had_been_no_break(files, words, tmp_path, monkeypatch, capsys):
     broken, save = tmp_path / "broken.pt", checkpoint.save
@@ -276,6 +278,7 @@ def test_an_unfinished_run_goes_on_as_if_there_had_been_no_break(files, words, t
     assert not any(apart.values()), apart
 
 
+@pytest.mark.slow
 def test_mistakes_end_in_one_line(files, tmp_path):
     with_other = [*files, "--student", tmp_path / "other.pt"]
     assert "another vocabulary" in refuse(SCRIPT, *with_other)

@@ -28,6 +28,7 @@ def together(*words):
     return process.stdout
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(sys.platform == "win32", reason="missing hardware: torchrun was not tried on Windows")
 @pytest.mark.parametrize("optimizer", ["adamw", "muon"])
 def test_two_processes_equal_one_with_twice_the_batch(text, tmp_path, optimizer):

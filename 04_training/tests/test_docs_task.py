@@ -38,6 +38,7 @@ def test_nothing_leaks_from_one_split_to_another():
     assert packages <= {p.module for p in splits["train"]}, "a wrong choice comes from a held-out package"
 
 
+@pytest.mark.slow
 def test_the_same_on_every_machine():
     program = f"import sys; sys.path[:0] = {sys.path!r}; import docs_task, hashlib\n" \
               "text = repr([(docs_task.pairs(s), docs_task.preferences(s)) for s in docs_task.SPLITS])\n" \
@@ -174,6 +175,7 @@ def test_copies_and_wins():
         win_rate([1], [1, 0])
 
 
+@pytest.mark.slow
 def test_the_script_and_a_mistake():
     out = succeed("04_training/docs_task.py", "--show", 1)
     assert out.startswith("test: ") and f"train: {len(pairs('train')):,} pairs" in out

@@ -19,5 +19,6 @@ def test_probabilities_are_those_whose_loss_evaluate_gives(length):
     assert -said.log().mean().item() == pytest.approx(trainer.evaluate(model, tokens, 3, 8), rel=1e-5)
 
 
+@pytest.mark.slow
 def test_no_models_are_refused():
     assert "models 0 must be at least 1" in refuse("04_training/ensemble.py", "--models", 0)

@@ -25,6 +25,7 @@ def test_the_columns_of_a_model_that_is_always_right(monkeypatch):
     assert judge.row("all right", numbers).split()[2:6] == ["0.500", "100.0%", "1.000", f"{numbers['words']:.1f}"]
 
 
+@pytest.mark.slow
 def test_a_quick_look_from_the_command_line(base):
     out = succeed("04_training/judge.py", base, base, "--limit", 3, "--show", 1)
     assert "3 questions of the test split" in out and out.count("<- base.pt") == 1 and "<- the right answer" in out

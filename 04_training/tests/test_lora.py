@@ -141,6 +141,7 @@ def their_layer(linear, peft):
     return library.get_peft_model(nn.Sequential(copy.deepcopy(linear)), config)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["lora", "rslora", "dora"])
 @pytest.mark.parametrize("bias", [True, False])
 def test_outputs_gradients_and_merged_weights_equal_those_of_peft(name, bias):

@@ -64,6 +64,7 @@ def test_a_step_clips_decays_and_descends():
     assert losses[0] > 4 and losses[-1] < 1.5
 
 
+@pytest.mark.slow
 def test_the_same_seed_gives_the_same_loss_and_it_is_that_of_real_text():
     text = shared("tinyshakespeare/input.txt").read_text(encoding="utf-8")
     _, ids = np.unique(list(text), return_inverse=True)
@@ -78,6 +79,7 @@ def test_characters_are_split_at_nine_tenths(tmp_path):
     assert (len(train_tokens), len(val_tokens), vocab_size) == (900, 100, 2) and train_tokens[:2].tolist() == [1, 0]
 
 
+@pytest.mark.slow
 def test_script(tmp_path):
     (tmp_path / "a.txt").write_text("to be or not " * 100, encoding="utf-8")
     out = succeed("04_training/nanogpt_recipe.py", "-d", "a.txt", "--steps", "60", cwd=tmp_path,
@@ -86,6 +88,7 @@ def test_script(tmp_path):
     assert loss and float(loss[1]) < 1.9, out  # ln(8) = 2.08 is what knowing nothing costs
 
 
+@pytest.mark.slow
 def test_script_refuses_in_one_line(tmp_path):
     assert "steps 0 must be more than 0" in refuse("04_training/nanogpt_recipe.py", "--steps", "0")
     (tmp_path / "b.txt").write_text("too short", encoding="utf-8")

@@ -260,6 +260,7 @@ def test_a_policy_that_went_too_far_answers_anew():
     assert drawn.state["parts"] is not first and not drawn.policy.seen
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("at", ["end", "every"])
 def test_it_learns_to_say_one_letter(at):
     def score(questions, texts):
@@ -299,6 +300,7 @@ def words_of(folder, save, *more):
             folder / "reward.pt", "--rollout", 8, "--max_new_tokens", 8, *more)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("added", [(), ("--lora",)])
 def test_an_unfinished_run_goes_on_as_if_nothing_had_been(folder, tmp_path, added, monkeypatch):
     def train(*words):
@@ -336,6 +338,7 @@ def test_the_script(folder, tmp_path):
     assert "step 0: reward" in out and "KL 0.00 and" in out and "after wins" in out
 
 
+@pytest.mark.slow
 def test_what_nothing_can_be_learned_with_is_refused(folder):
     assert "rollout 6 must be divisible by batch_size 4" in refuse(
         "04_training/ppo.py", *words_of(folder, "no_save"), "--rollout", 6)
@@ -351,6 +354,7 @@ def test_what_nothing_can_be_learned_with_is_refused(folder):
             ppo.train_command(ppo.arguments().parse([*map(str, words_of(folder, "no_save", *words))]))
 
 
+@pytest.mark.slow
 def test_help():
     out = " ".join(succeed("04_training/ppo.py", "-h").split())
     assert "'judge'" in out and "--target_kl" in out and "(default: 0.05)" in out

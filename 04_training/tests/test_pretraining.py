@@ -50,6 +50,7 @@ def test_what_a_run_leaves(trained):
     assert "multi_token" in last and not any("join" in name for name in last["model"])
 
 
+@pytest.mark.slow
 def test_curves_of_several_runs(trained, tmp_path):
     saved, _ = trained
     log, picture = saved.with_suffix(".csv"), tmp_path / "c.png"
@@ -160,6 +161,7 @@ def test_flags_that_are_typed_win_over_recipes_and_these_over_defaults():
     assert (args.tokenizer_model, args.family, args.optimizer) == ("o200k_base", "gpt2", "adamw")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("words, said", [
     (("--mix", "pydocs", "1.5"), "above 0 and below 1"),
     (("--mix", "pydocs", "much"), "above 0 and below 1"),
@@ -173,6 +175,7 @@ def test_refusals(text, words, said):
     assert said in refuse(TRAIN, "-d", text, "-t", "char", "-s", "no_save", *words, *SMALL)
 
 
+@pytest.mark.slow
 def test_without_tensorboard_the_flag_says_how_to_get_it(text, tmp_path):
     (tmp_path / "tensorboard.py").write_text("raise ImportError", encoding="utf-8")
     words = ("-d", text, "-t", "char", "-s", "no_save", "--tensorboard", tmp_path / "runs", *SMALL)

@@ -144,5 +144,6 @@ def test_the_script_refuses_in_one_line(folder):
         reward.load_reward_model(folder / "lm.pt")
 
 
+@pytest.mark.slow
 def test_help():
     assert "what 04_training/sft.py made" in " ".join(succeed("04_training/reward.py", "-h").split())

@@ -38,6 +38,7 @@ def test_the_model_learns_to_answer_and_to_end(trained, base):
     assert "a tree." in out and "a tree. ..." not in out, "it must have learned to end its answer"
 
 
+@pytest.mark.slow
 def test_chat(trained):
     said = "What is dog?\n/reset\nWhat is ten?\n/nothing\n\n" + 60 * "long " + "\n/quit\nnever\n"
     out = succeed(INFER, "--chat", "-l", trained[0], "-n", 20, "--temperature", 0, typed=said).splitlines()[1:]
@@ -89,6 +90,7 @@ def test_an_unfinished_run_goes_on_bit_for_bit(talks, base, tmp_path, extra):
     assert all(torch.equal(ours["model"][name], theirs["model"][name]) for name in theirs["model"])
 
 
+@pytest.mark.slow
 def test_rows_do_not_change_the_held_out_loss(trained, talks):
     model, tokenizer, _ = open_model(trained[0])
     held_out = sft.examples(sft.conversations(str(talks), "train"), tokenizer, 64)
@@ -98,6 +100,7 @@ def test_rows_do_not_change_the_held_out_loss(trained, talks):
     assert sft.answer_loss(model, held_out, 3, 64) == pytest.approx(alone / count, rel=1e-4)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("words", "said"), [
     (("-d", "nothing"), "no conversations 'nothing': choose from docs"),
     (("--rank", 4), "--rank goes with --lora"),
@@ -112,6 +115,7 @@ def test_refusals(talks, base, words, said):
     assert said in refuse(SFT, "-l", base, *data, *save, *words)
 
 
+@pytest.mark.slow
 def test_show_marks_what_counts(talks, base):
     lines = succeed(SFT, "--show", 1, "-l", base, "-d", talks).splitlines()
     assert [line for line in lines if "|" in line and "'|'" not in line][0].endswith("| 'a'")

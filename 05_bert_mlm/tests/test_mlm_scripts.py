@@ -31,6 +31,7 @@ def trained(text):
     return saved, succeed("05_bert_mlm/train.py", *words(text), "-s", saved)
 
 
+@pytest.mark.slow
 def test_what_it_prints_and_leaves(trained):
     saved, out = trained
     before, nothing = map(float, re.search(r"before training (\d\.\d+), and ln\(.*\) is (\d\.\d+)", out).groups())
@@ -44,6 +45,7 @@ def test_what_it_prints_and_leaves(trained):
     assert Marks.of(from_state(contents["tokenizer"])).special.sum() == 5
 
 
+@pytest.mark.slow
 def test_a_run_goes_on_and_a_finished_one_begins_again(text, trained, tmp_path):
     saved, out = trained
     contents = checkpoint.load(saved, "bert")
@@ -57,6 +59,7 @@ def test_a_run_goes_on_and_a_finished_one_begins_again(text, trained, tmp_path):
     assert any(abs(first - float(loss)) < 0.005 for loss in last[-2:]) and "going on" not in again
 
 
+@pytest.mark.slow
 def test_pairs_with_berts_own_parts(text, tmp_path):
     path = tmp_path / "pairs.txt"
     path.write_text(text.read_text(encoding="utf-8"), encoding="utf-8")
@@ -71,6 +74,7 @@ def test_pairs_with_berts_own_parts(text, tmp_path):
     assert config["segment_count"] == 2 and not config["pre_norm"] and config["positions"] == "learned"
 
 
+@pytest.mark.slow
 def test_real_weights_are_trained_further(text, tmp_path):
     """MiniLM has no head that guesses: it gets one, and the vocabulary stays its own."""
     minilm()
@@ -83,6 +87,7 @@ def test_real_weights_are_trained_further(text, tmp_path):
     assert "%" in succeed("05_bert_mlm/infer.py", "the [MASK] says meow.", "-l", saved)
 
 
+@pytest.mark.slow
 def test_blanks_scores_and_likeness(trained):
     saved, _ = trained
     out = succeed("05_bert_mlm/infer.py", "the [MASK] says [MASK] to", "-l", saved, "--show", 3)
@@ -96,6 +101,7 @@ def test_blanks_scores_and_likeness(trained):
     assert out.index("1.000  the cat says") < out.index("woof woof")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("script, curves", [("two_sides", 2), ("mask_rates", 2)])
 def test_comparisons_draw_a_figure(text, tmp_path, script, curves):
     given = words(text)
@@ -106,6 +112,7 @@ def test_comparisons_draw_a_figure(text, tmp_path, script, curves):
     assert (tmp_path / "figure.png").read_bytes()[:4] == b"\x89PNG"
 
 
+@pytest.mark.slow
 def test_mistakes_end_in_one_line_with_the_cure(text, trained, tmp_path):
     saved, _ = trained
     train, infer = "05_bert_mlm/train.py", "05_bert_mlm/infer.py"

@@ -284,6 +284,7 @@ def few(monkeypatch):
     monkeypatch.setattr(spans, "questions", every.get)
 
 
+@pytest.mark.slow
 def test_an_unfinished_run_goes_on_as_if_nothing_had_been(folder, tmp_path, monkeypatch, capsys):
     few(monkeypatch)
     usual, heads = qa.batches, []
@@ -323,6 +324,7 @@ def test_untrained_and_real_weights(tmp_path, monkeypatch, capsys):
     assert qa.train_command(args) and args.learning_rate == 3e-4
 
 
+@pytest.mark.slow
 def test_help():
     assert "an unfinished run goes on" in " ".join(succeed(SCRIPT, "-h").split())
 

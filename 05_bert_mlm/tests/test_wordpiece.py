@@ -83,6 +83,7 @@ def test_it_equals_hugging_faces_on_random_unicode(name):
     assert known > 10_000, "nearly everything is unknown: the test shows little"
 
 
+@pytest.mark.slow
 def test_newer_tables_of_unicode_matter_only_for_rare_scripts():
     for name in ("uncased", "cased"):
         new = seen_otherwise(name)

@@ -46,6 +46,7 @@ def test_the_tables_say_medians_best_ones_and_failures():
     assert mlp.startswith("| MLP, 1 hidden | lm | 1 of 1 | 1.0 | 0 of 3 |")
 
 
+@pytest.mark.slow
 def test_a_small_comparison_and_going_on(tmp_path):
     words = ("-d", "product", "exp_sin", "--seeds", 0, "--seconds", 0.03, "--results", tmp_path)
     out = succeed(ANSWER, *words)
@@ -63,6 +64,7 @@ def test_a_small_comparison_and_going_on(tmp_path):
     assert [row[:6] for row in again] == [row[:6] for row in rows]
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(os.name == "nt", reason="missing hardware: Windows can't send a Ctrl-C to one process")
 def test_ctrl_c_leaves_what_is_done(tmp_path):
     words = [sys.executable, str(ROOT / ANSWER), "-d", "product", "--seconds", "0.02", "--results", str(tmp_path)]
@@ -78,6 +80,7 @@ def test_ctrl_c_leaves_what_is_done(tmp_path):
     assert 0 < len(answer.load(path)) < 75
 
 
+@pytest.mark.slow
 def test_mistakes(tmp_path):
     assert "choose from" in refuse(ANSWER, "-d", "nothing")
     assert "seconds 0.0 must be more than 0" in refuse(ANSWER, "--seconds", 0)
@@ -97,6 +100,7 @@ def test_the_slope_is_that_of_a_power():
     assert math.isclose(scaling_law.slope([5, 10, 20, 40], [9, 10**-3.5, 20**-3.5, 40**-3.5]), -3.5)
 
 
+@pytest.mark.slow
 def test_the_error_falls_with_the_fourth_power(tmp_path):
     out = succeed(SCALING, "--grid", 5, 10, 20, 40, "--seeds", 0, "--points", 1000, "-o", tmp_path / "law.png")
     assert float(re.search(r"from 10 cells on: (\S+)", out)[1]) < -3.8, "the paper has -4"

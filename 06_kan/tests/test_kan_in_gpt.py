@@ -23,6 +23,7 @@ def test_it_has_as_many_parameters_and_its_grids_reach_its_inputs():
     assert (seen[0] >= grid[:, 0]).all() and (seen[0] <= grid[:, -1]).all(), "inputs are outside of the splines"
 
 
+@pytest.mark.slow
 def test_the_script(tmp_path):
     text = tmp_path / "text.txt"
     text.write_text("to be or not to be, that is the question. " * 200, encoding="utf-8")
@@ -31,6 +32,7 @@ def test_the_script(tmp_path):
     assert len(losses) == 2 and max(losses) < 2.6, "neither should be near ln(20) = 3.0 any more"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("words", "cure"), [(["--grid_size", 0], "at least 1"), (["10", "--seeds", "1"], "divisible")])
 def test_mistakes(words, cure):
     assert cure in refuse("06_kan/kan_in_gpt.py", *words)

@@ -52,6 +52,7 @@ def table(tmp_path_factory):
     return path
 
 
+@pytest.mark.slow
 def test_what_it_prints_and_leaves(trained):
     saved, out = trained
     assert "400 training and 400 test points; lm, at most 160 steps" in out
@@ -65,6 +66,7 @@ def test_what_it_prints_and_leaves(trained):
     assert saved.with_suffix(".png").read_bytes()[:4] == b"\x89PNG"
 
 
+@pytest.mark.slow
 def test_a_checkpoint_gives_the_networks_back(trained):
     saved, out = trained
     models, loaded = approximate.load_models(saved)
@@ -137,6 +139,7 @@ def test_a_fit_ends_with_its_time(monkeypatch, optimizer):
     assert 80 < watch.rows[-1][2] < 110 and watch.kept.config["grid_size"] == 5
 
 
+@pytest.mark.slow
 def test_the_best_trial_goes_on():
     """Of twelve short fits one leads out of the valleys of this function, in which most starts end."""
     x, y = sample("four", 600, 1)
@@ -191,6 +194,7 @@ def test_ctrl_c_saves_what_there_is(monkeypatch, tmp_path, capsys, passes):
     assert errors["kan"] < 1.1 * loaded["errors"]["kan"], "are the weights those that were kept?"
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(os.name == "nt", reason="missing hardware: Windows can't send a Ctrl-C to one process")
 def test_a_real_ctrl_c_saves_and_says_where(tmp_path):
     path = tmp_path / "interrupted.pt"
@@ -251,6 +255,7 @@ def test_values_are_those_of_the_model(trained):
     assert "outside" in succeed(INFER, 2, 0, "-l", saved) and "outside" not in out
 
 
+@pytest.mark.slow
 def test_the_formula_and_the_figure(trained, tmp_path):
     saved, _ = trained
     picture = tmp_path / "kan.png"
@@ -274,6 +279,7 @@ def test_pruning_leaves_a_smaller_kan(tmp_path):
     assert "pruned to 2-1-1" in succeed(INFER, 0.5, 1, "--prune", 0.01, "-l", saved)
 
 
+@pytest.mark.slow
 def test_classes():
     out = succeed(TRAIN, "-d", "moons", "--widths", 2, 2, 1, *SMALL, "-s", "no_save", 0.01, 60)
     assert all(float(share) > 80 for share in re.findall(r"([\d.]+)% of the test points", out))

@@ -91,6 +91,7 @@ def test_it_ends_where_scipy_ends():
     assert math.isclose(rmse(model, x, y), history[-1], rel_tol=1e-6), "are the last weights those of the best step?"
 
 
+@pytest.mark.slow
 def test_a_kan_becomes_exp_sin():
     x, y = sample("exp_sin", 2000, seed=0)
     test = sample("exp_sin", 1000, seed=1)

@@ -158,6 +158,7 @@ def test_a_family_is_written_and_read(name, tmp_path, monkeypatch, capsys):
     assert len(seen) == seen.total() == len(load_annotated(out)) == 100
 
 
+@pytest.mark.slow
 def test_gsm8k(tmp_path, monkeypatch):
     monkeypatch.setattr(corpora, "DATA", tmp_path)
     monkeypatch.setenv("SHARED_DATA", str(shared("gsm8k/train.jsonl").parents[1]))
@@ -183,6 +184,7 @@ def test_a_changed_note_of_gsm8k_is_found():
     assert len(changed) > 150 and not kept and {error.reason for _, error in rejected} == {"a note is wrong"}
 
 
+@pytest.mark.slow
 def test_mistakes_end_in_one_line(tmp_path):
     out = tmp_path / "out.jsonl"
     assert "no problems 'nothing': choose from arithmetic, " in refuse(SCRIPT, "-d", "nothing", "-o", out)

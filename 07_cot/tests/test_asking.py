@@ -30,12 +30,14 @@ def talker(tmp_path_factory):
     return path
 
 
+@pytest.mark.slow
 def test_a_question_in_plain_words(talker):
     out = succeed(INFER, "How many legs have 3 cats?", "-l", talker, "--samples", 3, "-n", 8)
     assert len(re.findall(r"^---- reply \d of 3, \d+ tokens: ", out, re.MULTILINE)) == 3
     assert re.search(r"^---- vote: ", out, re.MULTILINE)
 
 
+@pytest.mark.slow
 def test_an_exam_whose_replies_are_kept(talker, tmp_path, real_data):
     words = "--eval", "gsm8k", "-l", talker, "--limit", 2, "--samples", 2, "--runs", 2, "-n", 4, "--results"
     out = succeed(INFER, *words, tmp_path / "r.jsonl")
@@ -46,11 +48,13 @@ def test_an_exam_whose_replies_are_kept(talker, tmp_path, real_data):
     assert (tmp_path / "r.jsonl").read_text(encoding="utf-8") == lines, "what was asked is not asked again"
 
 
+@pytest.mark.slow
 def test_letters(talker, tmp_path, real_data):
     words = "--eval", "mmlu:formal_logic", "-l", talker, "--limit", 2, "--prompting", "letters", "--shots", 2
     assert "2 replies, 100.0% with an answer" in succeed(INFER, *words, "--results", tmp_path / "r.jsonl")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("words", "cure"), [
     (["--eval", "gsm8k", "--step_beams", "2"], "--step_beams is for this chapter's own"),
     (["--eval", "gsm8k", "--endpoint", "nowhere"], "an endpoint is an address"),
@@ -62,6 +66,7 @@ def test_mistakes(words, cure):
     assert cure in refuse(INFER, *words)
 
 
+@pytest.mark.slow
 def test_mistakes_with_a_model(talker):
     assert "no exam 'algebra'" in refuse(INFER, "--eval", "algebra", "-l", talker)
     assert "no thinking mode" in refuse(INFER, "1+1?", "-l", talker, "--thinking", "on")

@@ -77,6 +77,7 @@ def test_inference(trained, tmp_path):
     assert "(wrong)" in out or re.search(r"answer: 4 \(right\)", out)
 
 
+@pytest.mark.slow
 def test_a_set_of_questions(trained):
     out = succeed(INFER, "--eval", "arithmetic", "--difficulty", 3, "-l", trained[0], "--limit", 20, "--samples", 4,
                   "--runs", 2, "-n", 40)
@@ -87,6 +88,7 @@ def test_a_set_of_questions(trained):
     assert float(deviation) == pytest.approx(abs(passed[0] - passed[1]) / 2, abs=0.11)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("words", [["--step_beams", 2], ["--refine", 2], ["--most_steps", 2], ["--least_steps", 3],
                                    ["--calculator", "--top_k", 5, "--top_p", 0.9, "--min_p", 0.05],
                                    ["--repetition_penalty", 1.1, "--no_repeat_ngram", 9, "--temperature", 0]])
@@ -106,6 +108,7 @@ def test_a_verifier_weighs_votes_and_chooses_beams(trained, tmp_path):
     assert "no checkpoint" in refuse(INFER, "3*9?", "-l", trained[0], "--verifier", tmp_path / "none.pt")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("words", "cure"), [
     (["what is love?"], "no family knows"), ([], "give a question"), (["1+2?", "--samples", 0], "at least 1"),
     (["1+2?", "-l", "nowhere.pt"], "no checkpoint"), (["1+2?", "--top_p", 2], "above 0"),

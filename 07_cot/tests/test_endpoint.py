@@ -50,6 +50,7 @@ def test_what_passes(serving, failure):
     assert len({str(body) for body in server.bodies()}) == 1
 
 
+@pytest.mark.slow
 def test_waits(serving, monkeypatch):
     """They double, with jitter; what the server asks for is waited for at least; not for ever."""
     waits = []
@@ -283,6 +284,7 @@ def test_a_cut_stream_that_says_something_else(serving):
         list(engine(server).pieces(HELLO, Request()))
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(os.name == "nt", reason="missing hardware: Windows can't send a Ctrl-C to one process")
 def test_ctrl_c_waits_for_no_server(serving):
     """Eight requests hang for as long as the test lets them; the script ends nevertheless."""

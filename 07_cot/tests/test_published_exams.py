@@ -340,6 +340,7 @@ def test_the_comparison_after_ctrl_c(tmp_path):
     assert files == {path: path.read_bytes() for path in files}
 
 
+@pytest.mark.slow
 def test_mistakes_of_the_comparison():
     assert "must be at least 1" in refuse("07_cot/comparison.py", "--limit", 0)
 

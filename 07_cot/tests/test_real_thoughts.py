@@ -186,6 +186,7 @@ def test_weights_in_a_folder_get_all_pieces(copied):
     assert "\n| teacher | " in out and "\n| both steps | " in out
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("words", "cure"), [
     (["-l", "nowhere.pt"], "no checkpoint nowhere.pt"), (["-l", "smollm2", "--layers", "3"], "leave it out"),
     (["-l", "smollm2", "--hardest", "99"], "must be from 1 to 12"),

@@ -300,6 +300,7 @@ def test_the_script_and_ctrl_c(folder):
     assert "secret" not in line + out
 
 
+@pytest.mark.slow
 def test_mistakes_of_its_user(engine, server):
     assert "holds no key" in refuse(SCRIPT, "--api_key_env", "NOT_THERE")
     for port in (server.server_port, 70_000):

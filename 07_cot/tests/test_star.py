@@ -47,6 +47,7 @@ def test_only_right_chains_are_learned(monkeypatch, student_of_larger):
         rounds.batch(0)
 
 
+@pytest.mark.slow
 def test_a_model_that_guesses_learns(student_of_larger):
     student = student_of_larger()
     rounds = rounds_of(student, "--round_steps", 5)
@@ -69,12 +70,14 @@ def reasoner(tmp_path_factory):
 WORDS = ("--questions", 8, "--round_steps", 4, 16, 1e-4, 10)
 
 
+@pytest.mark.slow
 def test_the_script(reasoner, tmp_path):
     out = succeed("07_cot/star.py", "--reasoner", reasoner, "-s", tmp_path / "new.pt", *WORDS, cwd=tmp_path)
     assert "chains were learned from" in out and "before" in out
     assert "kept" in refuse("07_cot/star.py", "--reasoner", reasoner, "--kept", 0)
 
 
+@pytest.mark.slow
 def test_an_unfinished_run_goes_on_as_if_nothing_had_been(reasoner, tmp_path, monkeypatch):
     def train(save, *words):
         words = ("--reasoner", reasoner, "-s", save, *words, *WORDS)

@@ -78,6 +78,7 @@ def test_paragraphs_stay_whole_where_they_fit():
     assert all(long[x:y].endswith("here.") for x, y in cut(long)) and len(list(cut(long))) == 2
 
 
+@pytest.mark.slow
 def test_the_same_text_comes_once(tmp_path):
     for name in "ab":
         (tmp_path / f"{name}.txt").write_text(PASSAGE, encoding="utf-8")

@@ -61,6 +61,7 @@ def ran(root, script, *words):
     return process.stdout
 
 
+@pytest.mark.slow
 def test_the_pieces_are_trained_once_and_measured(copied):
     out = ran(copied, "thoughts.py", *FEW)
     for piece in ("base", "answers", "tiny", "first", "router"):
@@ -79,11 +80,13 @@ def test_the_pieces_are_trained_once_and_measured(copied):
     assert "\n| teacher | " in out and "\n| both steps | " in out
 
 
+@pytest.mark.slow
 def test_another_family(copied):
     out = ran(copied, "router_curve.py", "-d", "addition", *FEW, "--seeds", 5, "--limit", 4, "-o", copied / "other.png")
     assert "addition, difficulties up to 3" in out and "\n| 5 | " in out
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(sys.platform == "win32", reason="missing hardware: Windows can't send a Ctrl-C to one process")
 def test_ctrl_c_keeps_what_was_trained_and_a_second_call_goes_on(copied):
     words = [sys.executable, str(copied / "07_cot" / "thoughts.py"), *map(str, FEW), "--base_steps", "3000"]
@@ -111,6 +114,7 @@ def test_ctrl_c_keeps_what_was_trained_and_a_second_call_goes_on(copied):
     process.communicate()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("words", "cure"), [
     (["-d", "algebra"], "choose from arithmetic"), (["--hardest", "99"], "must be from 1 to 40"),
     (["--rank", "0"], "must be at least 1"), (["--seed", "-1"], "must be 0 or more"),

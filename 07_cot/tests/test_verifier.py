@@ -192,6 +192,7 @@ def test_both_kinds_train_as_long_on_the_same_chains_and_tell_their_auc(reasoner
     assert "outcome: AUC" in again
 
 
+@pytest.mark.slow
 def test_the_curve_measures_what_its_figure_needs(reasoner, verifiers, monkeypatch):
     monkeypatch.setattr(vote_curve, "ensure_early", lambda data, seed: reasoner)
     monkeypatch.setattr(vote_curve, "ensure_verifiers", lambda data, kinds, seed: verifiers[1])

@@ -150,6 +150,7 @@ def test_what_is_measured_is_kept_drawn_and_told(tmp_path):
     assert "torch" in results["machine"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("words, cure", [
     (["--samples", 12], "power of 2"), (["--temperature", 0], "more than 0"), (["--limit", 0], "at least 1")])
 def test_bad_values_are_refused_in_one_line(words, cure):

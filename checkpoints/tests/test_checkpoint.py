@@ -93,6 +93,7 @@ def test_a_full_disk_is_one_line(tmp_path, monkeypatch):
         checkpoint.save(tmp_path / "a.pt", "test", model={"weight": torch.randn(100_000)})
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(sys.platform == "win32", reason="missing hardware: Windows has no SIGKILL")
 def test_a_kill_while_saving_leaves_the_old_or_the_new_one(tmp_path):
     program = (
