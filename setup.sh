@@ -33,6 +33,7 @@ _llm_setup() {
                 "$candidate" -c 'import sys; sys.exit(sys.version_info < (3, 11))' >/dev/null 2>&1 && break
             done
             echo "setup.sh: making a virtual environment in .venv with $("$candidate" --version)"
+            [ ! -L "$here/.venv" ] || rm "$here/.venv" # a link: what it leads to belongs to another folder
             if ! "$candidate" -m venv --clear "$here/.venv" >"$log" 2>&1; then
                 echo "setup.sh: $candidate can't make a virtual environment: install its venv module (on Debian: apt install python3-venv), then run it again" >&2
                 return 1

@@ -6,13 +6,16 @@
 
 import os
 import shutil
-import subprocess
 import sys
 import tempfile
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+import forked
+import pytest
+
 ROOT = Path(__file__).resolve().parents[1]
+PYTEST, SECONDS = str(Path(pytest.__file__).with_name("__main__.py")), 600
 
 # name: (file, the line as it is, the line as a tired author might write it, a test that must see it)
 MUTANTS = {
@@ -300,24 +303,27 @@ def passes(tests, file=None, line="", fault=""):
                 raise ValueError(f"{file} has {text.count(line)} times the line {line!r}: mend .ci/mutants.py")
             (copy / file).write_text(text.replace(line, fault), encoding="utf-8")
         shared = os.environ.get("SHARED_DATA", str(ROOT.parent / "shared" / "data"))
-        process = subprocess.run([sys.executable, "-m", "pytest", "-x", "-m", "", *tests], cwd=copy,
-                                 env={**os.environ, "SHARED_DATA": shared, "OMP_NUM_THREADS": "1"}, capture_output=True)
-    if process.returncode not in (0, 1):
-        raise ValueError(f"pytest did not run: {process.stdout.decode()[-2000:]}")
-    return process.returncode == 0
+        said = Path(folder) / "said"
+        said.touch()
+        status = forked.run([PYTEST, "-x", "-m", "", *tests], copy, os.devnull, said,
+                            {"SHARED_DATA": shared, "OMP_NUM_THREADS": "1"}, SECONDS)
+        if status not in (0, 1):
+            raise ValueError(f"pytest did not run: {said.read_text(encoding='utf-8')[-2000:]}")
+    return status == 0
 
 
 def main():
     wanted = sys.argv[1] if len(sys.argv) > 1 else ""
     chosen = {name: mutant for name, mutant in MUTANTS.items() if wanted in name}
-    if not passes(sorted({tests for *_, tests in chosen.values()})):
-        sys.exit("a test fails without any fault")
     survivors = []
     with ThreadPoolExecutor(os.cpu_count()) as pool:
+        faultless = pool.submit(passes, sorted({tests for *_, tests in chosen.values()}))
         lives = pool.map(lambda mutant: passes([mutant[3]], *mutant[:3]), chosen.values())
         for name, lives_on in zip(chosen, lives):
             print(f"{'NOT NOTICED' if lives_on else 'caught'}: {name}", flush=True)
             survivors += [name] * lives_on
+    if not faultless.result():
+        sys.exit("a test fails without any fault")
     if survivors:
         sys.exit(f"{len(survivors)} faults turned no test red")
 

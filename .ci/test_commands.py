@@ -133,7 +133,8 @@ FIRST = {
     "comparison|--eval gsm8k|How many legs|serve.py|my.jsonl": TALKER,
     ":8000/v1": "python 07_cot/serve.py",
 }
-SLOW = {"01_tokenizer/benchmark.py", "02_attention/benchmark.py", "03_gpt/benchmark.py"}
+SLOW = {"01_tokenizer/benchmark.py", "02_attention/benchmark.py", "03_gpt/benchmark.py", "setup.sh && ",
+        "router_curve.py --distillation", "torchrun --nproc_per_node 2 07_cot"}
 COVERED = {
     "torchrun --nproc_per_node 8 04_training/train.py ...":
         "04_training/tests/test_distributed.py::test_two_processes_equal_one_with_twice_the_batch",
