@@ -66,6 +66,19 @@ def test_sourced_it_leaves_the_environment_active(name, course):
         assert process.stderr == "" and "ready, Python 3." in process.stdout
 
 
+@pytest.mark.slow
+def test_a_linked_environment_is_left_to_the_folder_that_it_belongs_to(course, tmp_path):
+    theirs = tmp_path / "theirs"
+    theirs.mkdir()
+    (theirs / "kept").touch()
+    for file in ("setup.sh", "requirements.txt"):
+        shutil.copy(course / file, tmp_path)
+    (tmp_path / ".venv").symlink_to(theirs)
+    process = shell("bash", "bash setup.sh", tmp_path)
+    assert process.returncode == 0, process.stderr
+    assert (theirs / "kept").exists() and not (tmp_path / ".venv").is_symlink()
+
+
 def test_a_second_run_changes_nothing(course):
     shell("bash", "bash setup.sh", course)
     before = {path: path.stat().st_mtime_ns for path in course.rglob("*") if "__pycache__" not in path.parts}
