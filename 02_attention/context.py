@@ -76,7 +76,7 @@ def trained_losses(kind, corpus, seconds, seed):
         logits, _ = model(ids[:, :-1])
         return F.cross_entropy(logits[learned], ids[:, 1:][learned])
 
-    steps = train_for(seconds, model, batch_loss)
+    steps = train_for(model, batch_loss, seconds=seconds)
     losses = loss_by_position(model, test)
     count = sum(parameter.numel() for parameter in model.parameters())
     print(f"    {kind}: {count:,} parameters, {steps:,} steps, loss {losses.mean():.3f}", flush=True)

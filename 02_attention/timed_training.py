@@ -1,18 +1,19 @@
-"""Training by the clock, so that models of different speed can be compared fairly."""
+"""Training with a budget: of steps, or of seconds, by which models of different speed can be compared fairly."""
 
+import math
 import time
 
 import torch
 
 
-def train_for(seconds, model, batch_loss, learning_rate=3e-3):
-    """Take as many AdamW steps on `batch_loss()` as `seconds` allow; return how many that were.
+def train_for(model, batch_loss, steps=math.inf, seconds=math.inf, learning_rate=3e-3):
+    """Take as many AdamW steps on `batch_loss()` as either budget allows; return how many that were.
 
-    The learning rate rises for 50 steps, then falls in a straight line to 0 at the end of the time.
+    The learning rate rises for 50 steps, then falls in a straight line to 0 at the end of the budget.
     """
     optimizer = torch.optim.AdamW(model.parameters(), weight_decay=0.0)
     began, step = time.perf_counter(), 0
-    while (spent := (time.perf_counter() - began) / seconds) < 1:
+    while (spent := max(step / steps, (time.perf_counter() - began) / seconds)) < 1:
         step += 1
         for group in optimizer.param_groups:
             group["lr"] = learning_rate * min(step / 50, 1.0) * (1 - spent)

@@ -126,23 +126,24 @@ def translation_loss(model, numbers):
 def main():
     parser = flags.Parser("Teach a small encoder and decoder to write spelled-out numbers in digits.")
     parser.add_argument("text", nargs="?", default="two hundred and seven thousand and fifteen", help="a number")
-    parser.add_argument("--seconds", type=float, default=30.0, help="of training")
+    parser.add_argument("--steps", type=int, default=4000, help="of training")
     parser.add_argument("--seed", type=int, default=1337, help="the same seed begins with the same weights")
     parser.add_argument("-o", "--output", default=str(flags.CHECKPOINTS / "02_translation.png"), help="where to draw")
     args = parser.parse()
     words = args.text.lower().replace("-", " ").split()
     if unknown := [word for word in words if word not in WORDS[1:]]:
         raise flags.UserError(f"'{unknown[0]}' is no word of a number: write one like {parser.get_default('text')}")
-    if not 0 < len(words) <= MOST_WORDS or not args.seconds > 0:
-        raise flags.UserError(f"give 1 to {MOST_WORDS} words, and more than 0 seconds")
+    if not 0 < len(words) <= MOST_WORDS:
+        raise flags.UserError(f"give 1 to {MOST_WORDS} words")
+    flags.check_ranges(args, steps=1)
 
     test = random.Random(0).sample(range(1000, 1_000_000), 1000)
     held_out, generator = frozenset(test), random.Random(args.seed)
     torch.manual_seed(args.seed)
     model = Translator()
-    steps = train_for(args.seconds, model, lambda: translation_loss(model, random_numbers(generator, 64, held_out)))
+    train_for(model, lambda: translation_loss(model, random_numbers(generator, 64, held_out)), args.steps)
     right = [ours == str(number) for ours, number in zip(model.translate([spell(n) for n in test]), test)]
-    print(f"{steps:,} steps in {args.seconds:g} s; of 1,000 numbers that training never saw"
+    print(f"{args.steps:,} steps; of 1,000 numbers that training never saw"
           f" {sum(right) / len(right):.1%} are right to the last digit")
     answer = model.translate([words])[0]
     print(f"{' '.join(words)} -> {answer}")

@@ -133,8 +133,9 @@ def test_training_by_the_clock_ends_and_learns():
     weight = torch.nn.Parameter(torch.tensor(5.0))
     model = torch.nn.Module()
     model.weight = weight
-    steps = train_for(0.3, model, lambda: weight.square(), learning_rate=0.1)
+    steps = train_for(model, lambda: weight.square(), seconds=0.3, learning_rate=0.1)
     assert steps > 10 and weight.abs() < 4
+    assert train_for(model, lambda: weight.square(), steps=7) == 7
 
 
 # scale
@@ -150,11 +151,12 @@ def test_the_scale_decides_how_many_keys_are_seen():
 
 @pytest.mark.slow
 def test_scripts(tmp_path):
-    for name, more in (("induction", ("--seeds", 0)), ("translation", ("forty-two",)), ("context", ())):
-        out = succeed(f"02_attention/{name}.py", "--seconds", 0.5, *more, "-o", tmp_path / f"{name}.png")
+    for name, budget, more in (("induction", "steps", ("--seeds", 0)), ("translation", "steps", ("forty-two",)),
+                               ("context", "seconds", ())):
+        out = succeed(f"02_attention/{name}.py", f"--{budget}", 1, *more, "-o", tmp_path / f"{name}.png")
         assert (tmp_path / f"{name}.png").read_bytes()[:4] == b"\x89PNG"
         assert {"induction": "are right", "translation": "forty two -> ", "context": "recurrent"}[name] in out
-        assert "more than 0" in refuse(f"02_attention/{name}.py", "--seconds", 0)
+        assert f"{budget} " in refuse(f"02_attention/{name}.py", f"--{budget}", 0)
     assert "'eleventy' is no word" in refuse("02_attention/translation.py", "eleventy")
     out = succeed("02_attention/score_scale.py", "-o", tmp_path / "scale.png")
     assert "of deviation 8.00" in out and "of deviation 1.00" in out and "of deviation 0.41" in out
