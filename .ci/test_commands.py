@@ -134,7 +134,7 @@ FIRST = {
     ":8000/v1": "python 07_cot/serve.py",
 }
 SLOW = {"01_tokenizer/benchmark.py", "02_attention/benchmark.py", "03_gpt/benchmark.py", "setup.sh && ",
-        "router_curve.py --distillation", "torchrun --nproc_per_node 2 07_cot"}
+        "router_curve.py --distillation", "torchrun --nproc_per_node 2 07_cot", '1-5?" --route'}
 COVERED = {
     "torchrun --nproc_per_node 8 04_training/train.py ...":
         "04_training/tests/test_distributed.py::test_two_processes_equal_one_with_twice_the_batch",
