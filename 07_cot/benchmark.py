@@ -32,9 +32,9 @@ QUESTION, COUNT, SENTENCES = "3*9+6*8*2*1-5?", 16, 300
 EXAM, ASKED = "mmlu:college_mathematics", 8
 
 
-def thinking_rows(rounds, args):
+def thinking_rows(reasoner, rounds, args):
     """16 chains of one question in one batch beside the same 16, one by one; they are the same chains."""
-    model, dtype, tokenizer, _ = load_reasoner(ensure_reasoner("arithmetic"), args)
+    model, dtype, tokenizer, _ = load_reasoner(reasoner, args)
     model, settings = FastDecode(model, dtype), Sampling(1.0)
 
     def together():
@@ -113,8 +113,9 @@ def main():
     except ImportError as error:
         raise flags.UserError(f"{error.name} is missing: pip install -r .ci/oracles.txt") from error
     torch.set_num_threads(1)
+    reasoner = ensure_reasoner("arithmetic")  # which may train one first
     with torch.no_grad():
-        rows = [*thinking_rows(args.rounds, args), *score_rows(args.rounds), *likelihood_rows(args.rounds, args)]
+        rows = [*thinking_rows(reasoner, args.rounds, args), *score_rows(args.rounds), *likelihood_rows(args.rounds, args)]
     machine = measure.machine("torch", "sacrebleu", "rouge-score", "transformers")
     results = {"machine": f"{machine}; one thread", "rounds": args.rounds, "rows": rows}
     measure.publish(results, HERE, args.print_only)
