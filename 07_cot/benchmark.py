@@ -115,7 +115,8 @@ def main():
     torch.set_num_threads(1)
     reasoner = ensure_reasoner("arithmetic")  # which may train one first
     with torch.no_grad():
-        rows = [*thinking_rows(reasoner, args.rounds, args), *score_rows(args.rounds), *likelihood_rows(args.rounds, args)]
+        rows = [*thinking_rows(reasoner, args.rounds, args), *score_rows(args.rounds),
+                *likelihood_rows(args.rounds, args)]
     machine = measure.machine("torch", "sacrebleu", "rouge-score", "transformers")
     results = {"machine": f"{machine}; one thread", "rounds": args.rounds, "rows": rows}
     measure.publish(results, HERE, args.print_only)
