@@ -156,7 +156,8 @@ def test_scripts(tmp_path):
         out = succeed(f"02_attention/{name}.py", f"--{budget}", 1, *more, "-o", tmp_path / f"{name}.png")
         assert (tmp_path / f"{name}.png").read_bytes()[:4] == b"\x89PNG"
         assert {"induction": "are right", "translation": "forty two -> ", "context": "recurrent"}[name] in out
-        assert f"{budget} " in refuse(f"02_attention/{name}.py", f"--{budget}", 0)
+        cure = {"steps": "steps 0 must be", "seconds": "must be more than 0"}[budget]
+        assert cure in refuse(f"02_attention/{name}.py", f"--{budget}", 0)
     assert "'eleventy' is no word" in refuse("02_attention/translation.py", "eleventy")
     out = succeed("02_attention/score_scale.py", "-o", tmp_path / "scale.png")
     assert "of deviation 8.00" in out and "of deviation 1.00" in out and "of deviation 0.41" in out
