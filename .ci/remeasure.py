@@ -33,20 +33,21 @@ CLAIMS = {  # (page, command as it stands there): {what is claimed: a pattern wh
         "bytes per token": r"([\d.]+) bytes per token", "seconds of 1,791 merges": r"merges in ([\d.]+) s"},
     ("02_attention/README.md", "python 02_attention/train.py"): {
         "loss, several heads": r"multi_head.*\n.*, ([\d.]+)\n", "loss, latent": r"latent.*\n.*, ([\d.]+)\n"},
-    ("02_attention/README.md", "python 02_attention/induction.py"): {
+    ("02_attention/EXPERIMENTS.md", "python 02_attention/induction.py"): {
         "one layer, %": r"seed 0, 1 layer: .*, ([\d.]+)%", "two layers, %": r"seed 0, 2 layers: .*, ([\d.]+)%"},
-    ("02_attention/README.md", "python 02_attention/translation.py"): {"right, %": r"saw ([\d.]+)% are right"},
-    ("03_gpt/FURTHER.md", "python 03_gpt/variants.py"): {
+    ("02_attention/EXPERIMENTS.md", "python 02_attention/translation.py"): {
+        "right, %": r"saw ([\d.]+)% are right"},
+    ("03_gpt/EXPERIMENTS.md", "python 03_gpt/variants.py"): {
         "loss, GPT-2's block": r"GPT-2's block.*loss ([\d.]+)", "loss, experts": r"8 experts.*loss ([\d.]+)"},
-    ("03_gpt/FURTHER.md", "python 03_gpt/depth.py"): {
+    ("03_gpt/EXPERIMENTS.md", "python 03_gpt/depth.py"): {
         "loss, 12 layers": r"12 layers, both: validation loss ([\d.]+)",
         "without residuals": r"12 layers, no residual: validation loss ([\d.]+)"},
-    ("03_gpt/FURTHER.md", f"python 03_gpt/infer.py -l smollm2 -p {FRANCE} --temperature 0 -n 20 --stats"): {
+    ("03_gpt/EXPERIMENTS.md", f"python 03_gpt/infer.py -l smollm2 -p {FRANCE} --temperature 0 -n 20 --stats"): {
         "tokens a second": r"then ([\d.]+) tokens/s"},
     ("04_training/README.md", "python 04_training/train.py"): {"validation loss": LOSS},
     ("04_training/README.md", "python 04_training/perplexity.py -l checkpoints/04_training.pt -d pydocs --ngram 5"): {
         "nats a token": r"04_training.pt +([\d.]+)", "Kneser-Ney's": r"Kneser-Ney +([\d.]+)"},
-    ("04_training/README.md", "python 04_training/ngram.py -d tinyshakespeare -t char --order 7"): {
+    ("04_training/EXPERIMENTS.md", "python 04_training/ngram.py -d tinyshakespeare -t char --order 7"): {
         "nats, 5-gram": r"5-gram +([\d.]+)"},
     ("04_training/FURTHER.md", "python 04_training/sft.py"): {"validation loss": r"step 170: .*loss ([\d.]+)"},
     ("04_training/FURTHER.md", "python 04_training/dpo.py"): {"validation loss": r"step 150: .*loss ([\d.]+)"},
@@ -57,10 +58,10 @@ CLAIMS = {  # (page, command as it stands there): {what is claimed: a pattern wh
         "exact answers, %": r"all \(\d+\) .* ([\d.]+) / [\d.]+\n"},
     ("06_kan/README.md", "python 06_kan/train.py"): {
         "test RMSE, KAN": r"KAN (?:.*\n)+?.*test RMSE ([\d.e-]+)", "MLP": r"MLP (?:.*\n)+?.*test RMSE ([\d.e-]+)"},
-    ("06_kan/FURTHER.md", "python 06_kan/train.py -d four --trials 20 -s no_save"): {
+    ("06_kan/EXPERIMENTS.md", "python 06_kan/train.py -d four --trials 20 -s no_save"): {
         "test RMSE, KAN": r"KAN (?:.*\n)+?.*test RMSE ([\d.e-]+)"},
-    ("06_kan/FURTHER.md", "python 06_kan/scaling_law.py"): {"slope": r"on: (-[\d.]+)"},
-    ("06_kan/FURTHER.md", "python 06_kan/kan_in_gpt.py"): {
+    ("06_kan/EXPERIMENTS.md", "python 06_kan/scaling_law.py"): {"slope": r"on: (-[\d.]+)"},
+    ("06_kan/EXPERIMENTS.md", "python 06_kan/kan_in_gpt.py"): {
         "loss, MLP": r"MLP \| [\d,]+ \| ([\d.]+)", "loss, KAN": r"KAN \| [\d,]+ \| ([\d.]+)"},
     ("07_cot/README.md", "python 07_cot/train.py"): {
         "with a chain, %": r"([\d.]+)% of 256", "at once, %": r"direct: (?:.*\n)+?([\d.]+)% of 256"},

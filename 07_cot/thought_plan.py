@@ -82,7 +82,7 @@ def validation_problems(plan, seed):
 def writing(plan, tokenizer, temperature=0.0):
     """How thoughts are written: for other models than this chapter's a tool writes results, if the family has one.
 
-    LoRA teaches SmolLM2 sooner which numbers to take than to add them: FURTHER.md has both.
+    LoRA teaches SmolLM2 sooner which numbers to take than to add them: EXPERIMENTS.md has both.
     """
     says = CALCULATORS.get(plan.data) if plan.load_model else None
     return Guide(temperature, tokenizer=tokenizer, says=says) if says else Sampling(temperature)

@@ -17,7 +17,7 @@ from functions import SHAPES, TARGETS
 from watched_fits import build
 
 ANSWER, SCALING = "06_kan/answer.py", "06_kan/scaling_law.py"
-PAGE = (ROOT / "06_kan/FURTHER.md").read_text(encoding="utf-8")
+PAGE = (ROOT / "06_kan/EXPERIMENTS.md").read_text(encoding="utf-8")
 
 
 def test_networks_have_equal_parameters():
@@ -93,7 +93,7 @@ def test_the_page_has_the_tables_of_the_results():
     rows = [row for row in answer.load(ROOT / "06_kan/figures/answer.json").values() if row["budget"] >= 2]
     assert len({row["seed"] for row in rows}) >= 5, "asked are five seeds"
     for line in [*answer.table(rows), *answer.costs(rows)]:
-        assert line in PAGE, f"not in FURTHER.md: {line}"
+        assert line in PAGE, f"not in EXPERIMENTS.md: {line}"
 
 
 def test_the_slope_is_that_of_a_power():
