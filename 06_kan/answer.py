@@ -5,8 +5,8 @@
     python 06_kan/answer.py --results 06_kan/figures     # what this course measured, as it is kept there
     python 06_kan/answer.py --tune                # the choices made below, from seeds and points of their own
 
-Every fit has the same time of the processor. The results, answer.json and two figures, go to one folder; Ctrl-C loses
-one fit, and the same command goes on.
+Every fit has the same time of the processor. Fits are kept in a folder's answer.json; Ctrl-C loses one, and the same
+command goes on.
 """
 
 import json
@@ -272,6 +272,8 @@ def main():
     parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2, 3, 4], metavar="N", help="one fit of each")
     parser.add_argument("--seconds", type=float, default=2.0, help="of the processor, for each fit; 'hundred' has more")
     parser.add_argument("--results", metavar="FOLDER", default=str(flags.CHECKPOINTS / "06_answer"), help="of fits")
+    parser.add_argument("-o", "--output", metavar="FOLDER", default=str(flags.CHECKPOINTS / "06_answer"),
+                        help="where to draw")
     parser.add_argument("--tune", action="store_true", help="show what the choices in this file were made by")
     args = parser.parse()
     if not 0 < args.seconds < math.inf:
@@ -279,7 +281,7 @@ def main():
     torch.set_num_threads(1)
     if args.tune:
         return tune(args.seconds)
-    path = (folder := Path(args.results)) / "answer.json"
+    path = Path(args.results) / "answer.json"
     there, wanted = load(path), list(cells(args.data, args.seeds, args.seconds))
     for number, cell in enumerate(wanted, 1):
         key = tuple(cell.values())
@@ -291,9 +293,9 @@ def main():
     rows = [there[tuple(cell.values())] for cell in wanted]
     for draw, names, what in ((draw_parameters, SIZED, "parameters"), (draw_costs, TRACED, "costs")):
         if among(rows, names):
-            draw(rows, folder / f"answer_{what}.png")
+            draw(rows, Path(args.output) / f"answer_{what}.png")
     print(*table(rows), "", *costs(rows), "", sep="\n")
-    print(f"{len(rows)} fits, and figures of them: {shown(folder)}")
+    print(f"{len(rows)} fits in {shown(path)}, figures of them in {shown(args.output)}")
 
 
 if __name__ == "__main__":

@@ -48,7 +48,7 @@ def test_the_tables_say_medians_best_ones_and_failures():
 
 @pytest.mark.slow
 def test_a_small_comparison_and_going_on(tmp_path):
-    words = ("-d", "product", "exp_sin", "--seeds", 0, "--seconds", 0.03, "--results", tmp_path)
+    words = ("-d", "product", "exp_sin", "--seeds", 0, "--seconds", 0.03, "--results", tmp_path, "-o", tmp_path)
     out = succeed(ANSWER, *words)
     assert len(re.findall(r"^\| (?:product|exp_sin) \|", out, re.MULTILINE)) == 6 and "45 fits" in out
     assert {path.name for path in tmp_path.iterdir()} == {
@@ -67,7 +67,8 @@ def test_a_small_comparison_and_going_on(tmp_path):
 @pytest.mark.slow
 @pytest.mark.skipif(os.name == "nt", reason="missing hardware: Windows can't send a Ctrl-C to one process")
 def test_ctrl_c_leaves_what_is_done(tmp_path):
-    words = [sys.executable, str(ROOT / ANSWER), "-d", "product", "--seconds", "0.02", "--results", str(tmp_path)]
+    words = [sys.executable, str(ROOT / ANSWER), "-d", "product", "--seconds", "0.02", "--results", str(tmp_path), "-o",
+             str(tmp_path)]
     path = tmp_path / "answer.json"
     settings = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "encoding": "utf-8", "preexec_fn": heed_ctrl_c}
     with subprocess.Popen(words, **settings) as process:
