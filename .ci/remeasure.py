@@ -47,7 +47,7 @@ CLAIMS = {  # (page, command as it stands there): {what is claimed: a pattern wh
     ("04_training/README.md", "python 04_training/train.py"): {"validation loss": LOSS},
     ("04_training/README.md", "python 04_training/perplexity.py -l checkpoints/04_training.pt -d pydocs --ngram 5"): {
         "nats a token": r"04_training.pt +([\d.]+)", "Kneser-Ney's": r"Kneser-Ney +([\d.]+)"},
-    ("04_training/EXPERIMENTS.md", "python 04_training/ngram.py -d tinyshakespeare -t char --order 7"): {
+    ("04_training/EXPERIMENTS.md", "python 04_training/ngram.py -d tinyshakespeare -t char --ngram 7"): {
         "nats, 5-gram": r"5-gram +([\d.]+)"},
     ("04_training/FURTHER.md", "python 04_training/sft.py"): {"validation loss": r"step 170: .*loss ([\d.]+)"},
     ("04_training/FURTHER.md", "python 04_training/dpo.py"): {"validation loss": r"step 150: .*loss ([\d.]+)"},

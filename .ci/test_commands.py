@@ -43,7 +43,7 @@ WORDS = {
     "04_training/train.py": "--ngram_rows 64 16 2 256 3e-3 2 2 2",
     "04_training/infer.py": "-n 2",
     "04_training/perplexity.py": "--limit 1000",
-    "04_training/ngram.py": "--order 3",
+    "04_training/ngram.py": "--ngram 3",
     "04_training/cost.py": "",
     "04_training/merge.py": "",
     "04_training/sft.py": "2 256 1e-3 2",

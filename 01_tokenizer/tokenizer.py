@@ -8,17 +8,12 @@
 tokenizer_base.py, and `from_state` makes one again of what a checkpoint stores, its `state()`.
 """
 
-import os
 import sys
 import unicodedata
-from array import array
 from collections import Counter
-from collections.abc import Collection
 from functools import partial
 from pathlib import Path
 
-import numpy as np
-import regex
 import tiktoken
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "checkpoints"))
@@ -35,14 +30,13 @@ from token_array import SHIFT
 from tokenizer_base import Tokenizer, batches, in_processes
 from tokenizer_state import ordinary_tokens, trained_state
 from word_patterns import PATTERNS, well_formed, words
+from word_tokenizer import PackedWords, WordTokenizer
 
 ENDS = (END_OF_TEXT, "<|end_of_text|>", "</s>")  # what end of text is called, here and in Llama's vocabularies
-LARGEST_CACHE = 200_000  # words whose ids are remembered
-LONGEST_CACHED = 200  # characters
 LONG, VERY_LONG = 100, 50_000  # bytes from which another way of merging is faster (bpe_encode.py)
 
 
-class BPETokenizer(Tokenizer):
+class BPETokenizer(WordTokenizer):
     """Byte-pair encoding as GPT-2 has it: on the bytes of words, so that every text can be encoded.
 
     Radford et al. 2019, "Language Models are Unsupervised Multitask Learners", section 2.2. Untrained
@@ -103,42 +97,6 @@ class BPETokenizer(Tokenizer):
         merges = train_fast(word_counts, vocab_size - smallest, min_count, report)
         self.set_state(trained_state(self.pattern, merges, self.special_tokens))
 
-    def pack(self, text, dtype, allowed_special: Collection[str] = frozenset(),
-             disallowed_special: Collection[str] = "all"):
-        """What `encode` gives, as the bytes of an array; faster than a list, and what files are made of."""
-        special = set(self.special_tokens)
-        allowed = special if allowed_special == "all" else special & set(allowed_special)
-        self.refuse(text, special - allowed if disallowed_special == "all" else set(disallowed_special))
-        parts = [text]
-        if allowed:
-            longest_first = sorted(allowed, key=len, reverse=True)
-            parts = regex.split("(" + "|".join(map(regex.escape, longest_first)) + ")", text)
-        packed = []
-        for i, part in enumerate(parts):
-            if i % 2:
-                packed.append(self.dtype(self.special_tokens[part]).tobytes())
-            else:
-                packed += (b"".join(map(self.packed.__getitem__, stretch)) for stretch in self.words(part))
-        packed = b"".join(packed)
-        return packed if dtype == self.dtype else np.frombuffer(packed, self.dtype).astype(dtype).tobytes()
-
-    def encode(self, text, allowed_special: Collection[str] = frozenset(), disallowed_special: Collection[str] = "all"):
-        """Token ids of a text. As tiktoken has it, a special token is never read out of a text unawares.
-
-        `allowed_special` names those that become their id ("all" of them); meeting one of
-        `disallowed_special` ("all" others) raises ValueError; what is in neither is ordinary text.
-        """
-        return np.frombuffer(self.pack(text, self.dtype, allowed_special, disallowed_special), self.dtype).tolist()
-
-    def refuse(self, text, disallowed):
-        # one look for what all of them begin with, usually "<|"
-        if os.path.commonprefix(list(disallowed)) in text:
-            for token in sorted(disallowed):
-                if token in text:
-                    raise ValueError(
-                        f"the text contains the special token {token!r}: allow it, or pass disallowed_special=()"
-                    )
-
     def words(self, text):
         return words(self.pattern, unicodedata.normalize(self.normalization, text) if self.normalization else text)
 
@@ -181,20 +139,6 @@ class BPETokenizer(Tokenizer):
     def load(cls, path):
         """Read what `save` wrote, or any format of vocabularies.py. Raises UserError if the file is none of them."""
         return load_tokenizer(cls.kind, path)
-
-
-class PackedWords(dict):
-    """{word: its ids as the bytes of an array}, filled as words come, up to a limit."""
-
-    def __init__(self, tokenizer):
-        self.encode_word = tokenizer.encode_word
-        self.typecode = "H" if tokenizer.dtype == np.uint16 else "I"
-
-    def __missing__(self, word):
-        packed = array(self.typecode, self.encode_word(word.encode("utf-8"))).tobytes()
-        if len(self) < LARGEST_CACHE and len(word) <= LONGEST_CACHED:
-            self[word] = packed
-        return packed
 
 
 def count_words(pattern, texts):

@@ -50,7 +50,7 @@ def main():
     if not smallest <= args.vocab_size <= 1_000_000:
         raise flags.UserError(f"vocab_size {args.vocab_size} must be at least {smallest}, the bytes and <|endoftext|>,"
                               " and at most 1,000,000")
-    flags.check_ranges(args, min_count=1, processes=(1, 64))
+    flags.check_ranges(args, min_count=1, processes=(1, 60))
     vocabularies.check_name(tokenizer.state(), Path(args.output))  # before the work, not after it
     texts = [piece for piece in corpora.pieces(args.data) if piece != END_OF_TEXT]
     began = time.perf_counter()

@@ -33,7 +33,8 @@ def main():
     args = parser.parse()
     if args.load_model == str(DEFAULT_CHECKPOINT) and not DEFAULT_CHECKPOINT.exists():
         print("no trained model yet: running 02_attention/train.py first", flush=True)
-        subprocess.run([sys.executable, str(Path(__file__).with_name("train.py"))], check=True)
+        if status := subprocess.run([sys.executable, str(Path(__file__).with_name("train.py"))]).returncode:
+            sys.exit(status)  # train.py has said why
     loaded = checkpoint.load(args.load_model, "attention_models")
     with_maps = [kind for kind in loaded["models"] if kind != "recurrent"]
     kinds = args.kinds.split(",") if args.kinds else with_maps

@@ -83,7 +83,7 @@ def make_attention(config, rotary):
             C, nh, config.latent_size or C // 4, config.head_size or C // nh, rotary, config.query_latent_size,
             dropout=config.dropout, norm_epsilon=config.norm_epsilon)
     if config.attention == "multi_head" and rotary is None:
-        return CausalSelfAttention(C, nh, config.dropout, config.bias == "all")
+        return CausalSelfAttention(C, nh, config.dropout, config.bias == "all", window=config.window)
     if config.attention == "original_scale":
         return OriginalScaleAttention(C, nh, config.dropout, config.bias == "all")
     return GroupedQueryAttention(

@@ -22,6 +22,14 @@ from linear_cross_entropy import linear_cross_entropy
 from ngram_embedding import NGramEmbedding
 from positions import LearnedPositions
 
+KINDS = {  # of the parts of a model
+    "positions": ("learned", "rotary"),
+    "norm": ("layer_norm", "rms_norm", "none"),
+    "attention": ("multi_head", "grouped_query", "latent", "original_scale"),
+    "feed_forward": ("gelu", "exact_gelu", "relu", "relu2", "swiglu"),
+    "bias": ("all", "query_key_value", "none"),  # of Qwen 2, of Llama
+}
+
 
 @dataclass
 class GPTConfig:
@@ -34,11 +42,11 @@ class GPTConfig:
     layer_count: int
     dropout: float = 0.0
     # what the family became
-    positions: str = "learned"  # or "rotary"
-    norm: str = "layer_norm"  # or "rms_norm", "none"
-    attention: str = "multi_head"  # or "grouped_query", "latent", "original_scale"
-    feed_forward: str = "gelu"  # or "exact_gelu", "relu", "relu2", "swiglu"
-    bias: str = "all"  # or "query_key_value" (Qwen 2), "none" (Llama)
+    positions: str = "learned"  # KINDS has the others of these five
+    norm: str = "layer_norm"
+    attention: str = "multi_head"
+    feed_forward: str = "gelu"
+    bias: str = "all"
     tied_head: bool = True  # the head is the token embedding
     ngram_longest: int = 0  # vectors for 2, 3, ... tokens in a row are added to those of tokens
     ngram_rows: int = 2**17
@@ -62,6 +70,11 @@ class GPTConfig:
     expert_size: int | None = None
     shared_expert_size: int = 0
     balance: str | None = "loss"  # or "bias": how experts are kept equally busy
+
+    def __post_init__(self):
+        for part, kinds in KINDS.items():
+            if getattr(self, part) not in kinds:
+                raise ValueError(f"no {part} '{getattr(self, part)}': choose from {', '.join(kinds)}")
 
 
 # the parts of two families

@@ -9,7 +9,6 @@ Shapes: B texts, T tokens so far, V = vocabulary size.
 
 import sys
 from collections.abc import Callable
-from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -18,6 +17,7 @@ import torch
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "02_attention"))
 from key_value_cache import left_pad
 from logit_filters import ban, ban_repeated_ngrams, keep_min_p, keep_top_k, keep_top_p, penalize_repetition
+from trainer import evaluating
 
 
 @dataclass
@@ -117,17 +117,6 @@ class Reading:
         self.ids, self.unread = self.ids[rows], self.unread[rows]
         for memory in self.cache:
             memory.select(rows)
-
-
-@contextmanager
-def evaluating(model):
-    """Without dropout; afterwards as before."""
-    training = model.training
-    model.eval()
-    try:
-        yield
-    finally:
-        model.train(training)
 
 
 @torch.no_grad()

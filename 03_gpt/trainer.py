@@ -64,23 +64,31 @@ def autocast(device, dtype):
     return contextlib.nullcontext() if dtype == torch.float32 else torch.autocast(device.type, dtype)
 
 
+@contextlib.contextmanager
+def evaluating(model):
+    """Without dropout; afterwards as before."""
+    training = model.training
+    model.eval()
+    try:
+        yield
+    finally:
+        model.train(training)
+
+
 @torch.no_grad()
 def evaluate(model, tokens, batch_size, block_size, dtype=torch.float32, most=None):
     """Mean loss per token over a text, block by block (the first `most` tokens of it), without dropout."""
     device = next(model.parameters()).device
-    training, total = model.training, 0.0
-    model.eval()
     count = min(len(tokens) - 1, most or len(tokens))
-    at = 0
-    while at < count:
-        T = min(block_size, count - at)
-        B = min(batch_size, (count - at) // T)
-        piece = torch.from_numpy(tokens[at : at + B * T + 1].astype(np.int64)).to(device)
-        with autocast(device, dtype):
+    at, total = 0, 0.0
+    with evaluating(model), autocast(device, dtype):
+        while at < count:
+            T = min(block_size, count - at)
+            B = min(batch_size, (count - at) // T)
+            piece = torch.from_numpy(tokens[at : at + B * T + 1].astype(np.int64)).to(device)
             _, loss = model(piece[:-1].view(B, T), piece[1:].view(B, T))
-        total += loss.item() * B * T
-        at += B * T
-    model.train(training)
+            total += loss.item() * B * T
+            at += B * T
     return total / count if count > 0 else math.nan
 
 
@@ -123,6 +131,11 @@ def add_gradients(model, parts, rows, dtype):
     return total
 
 
+def finite(weight):
+    """Whether all numbers of a weight are numbers, in one look at each: isfinite().all() makes copies of all of them."""
+    return all(math.isfinite(edge) for edge in torch.aminmax(weight.detach()))
+
+
 def keep_freed_memory():
     """Let the C library of Linux keep what tensors give back, for the next ones.
 
@@ -162,8 +175,7 @@ def train(model, batch, optimizer, schedule, steps, validate, save=None, progres
     def keep(best=False):
         """Save, unless the weights are of no use any more; a full disk is told, and the run goes on."""
         nonlocal saved_at
-        good = not progress["bad"] and all(torch.isfinite(weight).all() for weight in model.parameters())
-        if save and rank == 0 and good:
+        if save and rank == 0 and not progress["bad"] and all(map(finite, model.parameters())):
             try:
                 save(progress, best)
             except UserError as error:
@@ -249,7 +261,7 @@ def together(validate, device):
     rank, world = this_process()
     if world == 1:
         return validate()
-    said = torch.tensor(validate() if rank == 0 else 0.0, dtype=torch.float64, device=device)
+    said = torch.tensor(validate() if rank == 0 else 0.0, device=device)
     distributed.broadcast(said, 0)
     return said.item()
 

@@ -10,21 +10,29 @@ step. Li et al. 2020, "PyTorch Distributed: Experiences on Accelerating Data Par
 import contextlib
 import os
 import sys
+from pathlib import Path
 
 import torch
 from torch import distributed
 from torch.nn.parallel import DistributedDataParallel
 
+sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "checkpoints"))
+from flags import choose_device
+
 
 @contextlib.contextmanager
-def processes():
-    """Join the others if torchrun started this process; yields how many there are. Only the first one prints."""
+def processes(device):
+    """Join the others if torchrun started this process; yields how many there are. Only the first one prints.
+
+    `device` is what --device says: NCCL is for CUDA, and where there is none, as on Windows, Gloo takes its place.
+    """
     if "RANK" not in os.environ:
         yield 1
         return
-    if torch.cuda.is_available():
+    cuda = choose_device(device).type == "cuda"
+    if cuda:
         torch.cuda.set_device(int(os.environ["LOCAL_RANK"]))
-    distributed.init_process_group("nccl" if torch.cuda.is_available() else "gloo")
+    distributed.init_process_group("nccl" if cuda and distributed.is_nccl_available() else "gloo")
     if distributed.get_rank() > 0:
         sys.stdout = open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115 (as long as the process lives)
     try:

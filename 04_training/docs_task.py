@@ -42,7 +42,7 @@ class Pair:
     name: str  # such as textwrap.dedent
     question: str
     answer: str  # one sentence with its full stop
-    module: str  # the package by which it is split: textwrap
+    package: str  # by which it is split: textwrap
     kind: str  # one of QUESTIONS
 
 
@@ -127,7 +127,7 @@ def preferences(split):
     """For every pair, its answer and a worse one: another's, its first half, or its first half three times."""
     found = []
     for pair in pairs(split):
-        names, said = documented()[pair.module], pair.answer.split()
+        names, said = documented()[pair.package], pair.answer.split()
         half, others = " ".join(said[: (len(said) + 1) // 2]).rstrip(".,:;"), neighbours(pair.name, names)
         why = "other" if pair.kind == "which" else pick(f"why {pair.name}", FLAWS if others else FLAWS[:2])
         other = f"{others[0]}." if pair.kind == "which" else names[others[0]][0] if others else ""

@@ -32,9 +32,8 @@ BATCH, BLOCK, STEPS = 12, 64, 2000
 def nanogpt_model(vocab_size, seed, embedding_size=128, block_size=BLOCK, head_count=4, layer_count=4):
     """Our GPT with nanoGPT's details: no biases, GELU in its exact form, every weight of deviation 0.02."""
     torch.manual_seed(seed)
-    model = GPT(GPTConfig(vocab_size, embedding_size, block_size, head_count, layer_count, bias="none"))
-    for block in model.blocks:
-        block.feed_forward.activation = F.gelu
+    model = GPT(GPTConfig(vocab_size, embedding_size, block_size, head_count, layer_count, bias="none",
+                          feed_forward="exact_gelu"))
     for embedding in (model.token_embedding, model.position_embedding):  # blocks have 0.02 already
         nn.init.normal_(embedding.weight, std=0.02)
     return model
@@ -42,10 +41,7 @@ def nanogpt_model(vocab_size, seed, embedding_size=128, block_size=BLOCK, head_c
 
 def nanogpt_optimizer(model):
     """AdamW in its plain form: nanoGPT has the fused one on CUDA only."""
-    matrices = [parameter for parameter in model.parameters() if parameter.dim() >= 2]
-    others = [parameter for parameter in model.parameters() if parameter.dim() < 2]
-    groups = [{"params": matrices, "weight_decay": 0.1}, {"params": others, "weight_decay": 0.0}]
-    return torch.optim.AdamW(groups, lr=1e-3, betas=(0.9, 0.99))
+    return torch.optim.AdamW(trainer.decay_groups(model.parameters(), 0.1), lr=1e-3, betas=(0.9, 0.99))
 
 
 def nanogpt_rate(step, highest=1e-3, lowest=1e-4, warmup=100, steps=STEPS):

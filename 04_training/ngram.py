@@ -1,7 +1,7 @@
 """N-gram models: how well counting alone predicts a text, the mark that a neural model has to beat.
 
-    python 04_training/ngram.py -d tinyshakespeare -t char --order 5
-    python 04_training/ngram.py -d pydocs --order 3
+    python 04_training/ngram.py -d tinyshakespeare -t char --ngram 5
+    python 04_training/ngram.py -d pydocs --ngram 3
 
 All orders up to that one are trained on the training split and scored on all of the validation split. Of tiny
 Shakespeare by characters, 5-grams with plain counts reach 1.690 nats, and with Kneser and Ney's counts 1.564.
@@ -123,13 +123,13 @@ def check(tokens, order, name):
 def main():
     parser = flags.Parser("Train n-gram models on a text, and score them on its validation split.")
     flags.text_flags(parser)
-    parser.add_argument("--order", type=int, default=5, help="the highest: tokens of an n-gram")
+    parser.add_argument("--ngram", type=int, metavar="ORDER", default=5, help="the highest: tokens of an n-gram")
     args = parser.parse()
     tokenizer, train_tokens, val_tokens = open_data(args)
-    check(val_tokens, args.order, f"the validation split of {args.data}")
+    check(val_tokens, args.ngram, f"the validation split of {args.data}")
     print(f"{len(train_tokens):,} training and {len(val_tokens):,} validation tokens of {args.data}")
     print(HEADER)
-    print_ngrams(train_tokens, val_tokens, args.order, tokenizer)
+    print_ngrams(train_tokens, val_tokens, args.ngram, tokenizer)
 
 
 if __name__ == "__main__":

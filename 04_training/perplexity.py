@@ -26,7 +26,7 @@ from linear_cross_entropy import linear_cross_entropy
 from lm_model import DEFAULT_CHECKPOINT, ensure_model
 from ngram import HEADER, check, print_ngrams, row, text_bytes
 from prepare import ensure_tokens, open_data, open_tokens
-from trainer import MICRO_BATCH, autocast
+from trainer import MICRO_BATCH, autocast, evaluating
 
 WINDOW = 1024  # tokens at most, unless asked for: attention over the 8,192 of a real model is slow without a GPU
 
@@ -61,20 +61,17 @@ def score(model, tokens, block_size, stride, dtype=torch.float32):
     if not 1 <= stride < block_size <= model.config.block_size + 1:  # the last token of a window is never read
         raise UserError(f"window {block_size:,} and stride {stride:,}: the stride must be at least 1, the window larger"
                         f" than it, and no larger than the model's block_size of {model.config.block_size:,}")
-    device, training, total, count = model.head_weight.device, model.training, 0.0, 0
-    model.eval()
+    device, total, count = model.head_weight.device, 0.0, 0
     rows = max(1, MICRO_BATCH.get(device.type, 4096) // block_size)
     bar = tqdm(total=len(tokens) - 1, unit=" tokens", leave=False, disable=None)  # on a screen only
-    for ids, targets in windows(tokens, block_size, stride, rows):
-        scored = (targets != -100).to(device)
-        with autocast(device, dtype):
+    with bar, evaluating(model), autocast(device, dtype):
+        for ids, targets in windows(tokens, block_size, stride, rows):
+            scored = (targets != -100).to(device)
             hidden = model.hidden(ids.to(device))[scored]  # (scored, C): no logits of what is not
             loss = linear_cross_entropy(hidden, model.head_weight, targets.to(device)[scored])
-        total += loss.item() * len(hidden)
-        count += len(hidden)
-        bar.update(len(hidden))
-    bar.close()
-    model.train(training)
+            total += loss.item() * len(hidden)
+            count += len(hidden)
+            bar.update(len(hidden))
     return total, count
 
 

@@ -33,8 +33,10 @@ def trained(name, seed):
         batch = make_batches(args, 1, None, train_tokens)
         schedule = SCHEDULES[args.schedule](args.learning_rate, args.steps, args.warmup, args.final)
         began = time.perf_counter()
-        trainer.train(model, batch, optimizer, schedule, args.steps, lambda: math.nan, dtype=dtype, seed=seed)
+        history = trainer.train(model, batch, optimizer, schedule, args.steps, lambda: math.nan, dtype=dtype, seed=seed)
         seconds = time.perf_counter() - began
+    if history is None:  # a model that Ctrl-C left half-trained is no result
+        raise KeyboardInterrupt
     return seconds, model, dtype, val_tokens
 
 

@@ -28,9 +28,8 @@ from chat_data import preferences
 from chat_template import conversation_tokens
 from fine_tuning import begin, fine_tune, fine_tuning_flags, open_model
 from flags import UserError
-from sampling import evaluating
 from sft import ensure_sft
-from trainer import autocast
+from trainer import autocast, evaluating
 
 NUMBERS = {"batch_size": 16, "block_size": 256, "learning_rate": 3e-4, "steps": 150, "dropout": 0.1}
 REAL_NUMBERS = {"batch_size": 4, "learning_rate": 1e-4, "steps": 100, "dropout": 0.0}

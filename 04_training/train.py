@@ -18,7 +18,7 @@ from recipes import parse, training_arguments
 
 def main():
     args = parse(training_arguments("Pretrain a language model on a text, or several, and save it."))
-    with processes() as count:
+    with processes(args.device) as count:
         if train_command(args, count) is None:
             sys.exit(130)
 

@@ -10,6 +10,8 @@ import torch
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "checkpoints"))
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "03_gpt"))
+sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "04_training"))
+from batches import pad_rows
 from bert_model import mean_pooled
 from flags import UserError
 from trainer import autocast
@@ -79,13 +81,8 @@ def embed(model, texts, tokenizer, marks, dtype=torch.float32):
     for i in range(0, len(texts), AT_ONCE):
         rows = [[marks.cls, *tokenizer.encode(text, disallowed_special=())[:longest], marks.sep]
                 for text in texts[i : i + AT_ONCE]]
-        ids = torch.full((len(rows), max(map(len, rows))), marks.pad)
-        for row, tokens in zip(ids, rows):
-            row[: len(tokens)] = torch.tensor(tokens)
-        real = torch.zeros_like(ids, dtype=torch.bool)
-        for row, tokens in zip(real, rows):
-            row[: len(tokens)] = True
-        ids, real = ids.to(device), real.to(device)
+        ids = pad_rows(rows, marks.pad).to(device)
+        real = pad_rows([[1] * len(row) for row in rows]).bool().to(device)
         with autocast(device, dtype):
             hidden = model.hidden(ids, mask=real[:, None, None])
         found.append(mean_pooled(hidden.float(), real).cpu())

@@ -24,7 +24,7 @@ from optimizers import make_optimizer
 from prepare import ensure_tokens, open_tokens
 from schedules import SCHEDULES
 from sentence_pairs import documents_of, held_out_pairs, pair_batches
-from trainer import autocast
+from trainer import autocast, evaluating
 from training_run import train_and_keep
 
 DEFAULT_CHECKPOINT, SHORT_CHECKPOINT = flags.CHECKPOINTS / "05_bert_mlm.pt", flags.CHECKPOINTS / "05_short.pt"
@@ -129,18 +129,15 @@ def build(args, config, weights, tokenizer):
 @torch.no_grad()
 def guessed(model, batches, dtype=torch.float32):
     """(mean loss of hidden tokens, share of them whose likeliest token is right) over some batches, without dropout."""
-    device, training = model.head_weight.device, model.training
-    model.eval()
-    loss = right = count = 0
-    for batch in batches:
-        ids, targets, *rest = (part.to(device) for part in batch)
-        with autocast(device, dtype):
+    device, loss, right, count = model.head_weight.device, 0.0, 0, 0
+    with evaluating(model), autocast(device, dtype):
+        for batch in batches:
+            ids, targets, *rest = (part.to(device) for part in batch)
             logits = model.head(model.hidden(ids, *rest[:3], only=targets != -100)).float()
-        targets = targets[targets != -100]
-        loss += torch.nn.functional.cross_entropy(logits, targets, reduction="sum").item()
-        right += (logits.argmax(-1) == targets).sum().item()
-        count += len(targets)
-    model.train(training)
+            targets = targets[targets != -100]
+            loss += torch.nn.functional.cross_entropy(logits, targets, reduction="sum").item()
+            right += (logits.argmax(-1) == targets).sum().item()
+            count += len(targets)
     return loss / max(count, 1), right / max(count, 1)
 
 
@@ -201,13 +198,12 @@ def train_command(args):
 def follows_guessed(model, batches, dtype=torch.float32):
     """The share of pairs of which the model rightly says whether the second sentence follows the first."""
     device, right, count = model.head_weight.device, 0, 0
-    model.eval()
-    for batch in batches:
-        ids, _, *rest, follows = (part.to(device) for part in batch)
-        with autocast(device, dtype):
+    with evaluating(model), autocast(device, dtype):
+        for batch in batches:
+            ids, _, *rest, follows = (part.to(device) for part in batch)
             logits = model.next_sentence(model.pooled(model.hidden(ids, *rest)[follows != -100]))
-        right += (logits.argmax(-1) == follows[follows != -100]).sum().item()
-        count += (follows != -100).sum().item()
+            right += (logits.argmax(-1) == follows[follows != -100]).sum().item()
+            count += (follows != -100).sum().item()
     return right / max(count, 1)
 
 

@@ -37,9 +37,8 @@ from flags import UserError, shown
 from lm_model import placed
 from optimizers import make_optimizer
 from prepare import ensure_tokenizer
-from sampling import evaluating
 from schedules import linear
-from trainer import autocast
+from trainer import autocast, evaluating
 from training_run import train_and_keep
 
 NUMBERS = {"batch_size": 32, "learning_rate": 1e-3, "steps": 200, "dropout": 0.0}

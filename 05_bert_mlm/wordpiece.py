@@ -12,7 +12,6 @@ import re
 import string
 import sys
 import unicodedata
-from collections.abc import Callable
 from functools import lru_cache
 from itertools import groupby
 from pathlib import Path
@@ -21,9 +20,8 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "01_tokenizer"))
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "checkpoints"))
 import vocabularies
 from flags import UserError, shown
-from tokenizer import LARGEST_CACHE, BPETokenizer, PackedWords
-from tokenizer_base import Tokenizer
 from word_patterns import well_formed
+from word_tokenizer import LARGEST_CACHE, PackedWords, WordTokenizer
 
 UNKNOWN, WITHIN = "[UNK]", "##"
 SPECIAL = "[PAD]", UNKNOWN, "[CLS]", "[SEP]", "[MASK]"
@@ -36,7 +34,7 @@ CHINESE = ("\u4e00-\u9fff\u3400-\u4dbf\U00020000-\U0002a6df\U0002a700-\U0002b73f
 NO_TEXT = {"Cc", "Cf", "Co", "Cs"}  # controls, invisible formats, private use, halves of characters
 
 
-class WordPieceTokenizer(Tokenizer):
+class WordPieceTokenizer(WordTokenizer):
     """Of the tokens in the order of their ids; `strip_accents` is as `lowercase` unless it says otherwise.
 
     Devlin et al. 2018, the published code, tokenization.py; the longest match first: Wu et al. 2016, "Google's Neural
@@ -44,9 +42,6 @@ class WordPieceTokenizer(Tokenizer):
     """
 
     kind = "wordpiece"
-    # special tokens, and the memory for words, are as in byte-pair encoding
-    encode, refuse = BPETokenizer.encode, BPETokenizer.refuse
-    pack: Callable[..., bytes] = BPETokenizer.pack
 
     def __init__(self, tokens, lowercase=True, strip_accents=None, chinese_characters=True, special_tokens=None):
         self.ids = {token: i for i, token in enumerate(tokens)}

@@ -13,7 +13,6 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "checkpoints"))
 import flags
 from chains import think
 from family import WAIT
-from flags import UserError
 from metrics import chain_metrics
 from reasoner import load_reasoner, train_command, training_arguments
 from tasks import FAMILIES, draw, find
@@ -49,8 +48,7 @@ def trained_chains(words, args, problems, path):
 
 def main():
     args = arguments().parse()
-    if args.steps < 1 or args.limit < 1:
-        raise UserError("give at least one step and one test problem")
+    flags.check_ranges(args, steps=1, limit=1)
     problems, lines = draw(args.data, "test", args.limit, seed=1), []
     with tempfile.TemporaryDirectory() as folder:
         for words in args.compare:

@@ -105,6 +105,7 @@ def likelihood_rows(rounds, args):
 def main():
     parser = flags.Parser("Measure chains at once, and scores of texts.")
     flags.machine_flags(parser, seed=False)
+    parser.set_defaults(dtype="float32")  # as transformers computes: in bfloat16 likelihoods would differ
     args = measure.arguments(parser, rounds=7)
     try:
         import rouge_score  # noqa: F401

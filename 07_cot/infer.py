@@ -125,9 +125,7 @@ def main():
     if (question is None) == (args.eval is None):
         parser.error("give a question, such as '3*9+6*8*2*1-5?', or --eval and a family")
     check_sampling(args)
-    for name, least in {"samples": 1, "least_steps": 0, "step_beams": 0, "refine": 0, "limit": 1, "runs": 1}.items():
-        if (value := getattr(args, name)) is not None and value < least:
-            raise UserError(f"{name} {value} must be at least {least}")
+    flags.check_ranges(args, samples=1, least_steps=0, step_beams=0, refine=0, limit=1, runs=1)
     if args.route:
         if args.eval or args.endpoint:
             raise UserError("--route thinks about a question, with models on this machine: leave out --eval and"
@@ -136,7 +134,7 @@ def main():
             print(line, flush=True)
         return
     if args.endpoint or args.eval in EXAMS or args.load_model and not is_reasoner(args.load_model):
-        with processes():
+        with processes(args.device):
             engine = chosen_engine(args)
             for line in examine(engine, args) if args.eval else ask(engine, question, args):
                 print(line, flush=True)

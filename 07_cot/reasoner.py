@@ -12,19 +12,17 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "03_gpt"))
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "04_training"))
 import checkpoint
 import flags
+import lm_model
 from annotate import load_annotated
 from chains import think
 from flags import UserError, shown
-from gpt import GPT, GPTConfig
-from lm_model import placed
 from objectives import ChainLoss
 from optimizers import make_optimizer
 from problem_batches import STYLES, example, new_tokenizer, padded, problem_batches
-from sampling import evaluating
 from schedules import linear
 from tasks import FAMILIES, draw, find
 from tokenizer import from_state
-from trainer import autocast
+from trainer import autocast, evaluating
 from training_run import train_and_keep
 
 NUMBERS = {
@@ -128,16 +126,9 @@ def settle(args, loaded):
 def build(args, tokenizer, loaded=None):
     """(model on its device, dtype), new or with a checkpoint's weights."""
     if loaded:
-        config = GPTConfig(**loaded["config"])
-    else:
-        sizes = args.embedding_size, args.block_size, args.head_count, args.layer_count
-        near = {"window": args.window, "window_layers": args.layer_count // 2} if args.window else {}
-        config = GPTConfig(tokenizer.vocab_size, *sizes, key_value_head_count=args.head_count, **PARTS, **near)
-    config.dropout = args.dropout
-    model = GPT(config)
-    if loaded:
-        model.load_state_dict(loaded["model"])
-    return placed(model, args)
+        return lm_model.build(args, None, loaded)
+    near = {"window": args.window, "window_layers": args.layer_count // 2} if args.window else {}
+    return lm_model.build(args, tokenizer.vocab_size, key_value_head_count=args.head_count, **PARTS, **near)
 
 
 def train_command(args, style):
@@ -197,6 +188,5 @@ def load_reasoner(path, args):
     """(model, dtype, tokenizer, its run) of a checkpoint. `args` says on which device and in which dtype."""
     loaded = checkpoint.load(path, "gpt")
     checkpoint.tell_unfinished(loaded, path)
-    args.dropout = 0.0
-    model, dtype = build(args, None, loaded)
+    model, dtype = lm_model.build(args, None, loaded)
     return model.eval(), dtype, from_state(loaded["tokenizer"]), loaded["run"]

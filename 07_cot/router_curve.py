@@ -8,11 +8,11 @@ Each seed has its own LoRA, Tiny Thought Model, router and test problems; the ba
 same. What was measured is kept as JSON lines.
 """
 
-import json
 import math
 import sys
 import time
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 from statistics import mean
 
@@ -23,9 +23,10 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "checkpoints"))
 import checkpoint
 import flags
 import measure
-from atomic import replacing, save_figure
-from flags import UserError, shown
+from atomic import save_figure
+from flags import shown
 from reasoner import solved
+from result_lines import measured_once
 from router import ALWAYS, calibration_error, load_router
 from router_training import all_ways, beliefs, budget_of, mean_of, open_pieces, outcome, sweep, weighed
 from tasks import find
@@ -111,18 +112,11 @@ def distilled(plan, seed, args):
 
 def records(args, plan, measure_seed, kind):
     """The records of all seeds; one that the file of results has not yet is measured now."""
-    path, found = Path(args.results), []
-    done = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()] if path.exists() else []
+    found = []
     for seed in args.seeds:
         numbers = {name: value for name, value in asdict(plan).items() if value != ""}
         what = {"kind": kind, "plan": numbers, "seed": seed, "split": args.split, "count": args.limit}
-        record = next((each for each in done if each["what"] == what), None)
-        if record is None:
-            record = {"what": what, **json.loads(json.dumps(measure_seed(plan, seed, args)))}
-            done.append(record)
-            with replacing(path) as beside:
-                beside.write_text("".join(f"{json.dumps(each)}\n" for each in done), encoding="utf-8")
-        found.append(record)
+        found.append(measured_once(args.results, what, partial(measure_seed, plan, seed, args)))
     return found
 
 
@@ -199,8 +193,7 @@ def main():
                        help="what was measured, a JSON line for each seed")
     group.add_argument("-o", "--output", default=str(flags.CHECKPOINTS / "07_router.png"), help="the figure")
     args = parser.parse()
-    if args.limit < 1:
-        raise UserError(f"limit {args.limit} must be at least 1")
+    flags.check_ranges(args, limit=1)
     plan = plan_of(args)
     torch.set_num_threads(1)  # several would wait for each other, and that would count
     named = f"{shown(plan.load_model)}: " if plan.load_model else ""

@@ -33,11 +33,11 @@ from optimizers import make_optimizer
 from problem_batches import example, padded
 from reasoner import load_reasoner
 from result_lines import add_lines
-from sampling import Sampling, evaluating
+from sampling import Sampling
 from schedules import constant
 from tasks import draw, find
 from tokenizer_base import Tokenizer
-from trainer import autocast
+from trainer import autocast, evaluating
 from training_run import train_and_keep
 
 BEGINNER = {"data": "arithmetic", "difficulty": 8, "batch_size": 48, "steps": 106}  # solves .40 of validation problems
@@ -212,7 +212,7 @@ def open_student(args):
         raise UserError(f"there is a reasoner of {BEGINNER['data']} to begin with: for {args.data} train one with"
                         " 07_cot/train.py --style chain, and name it with --reasoner")
     path = Path(args.reasoner or ensure_beginner())
-    model, dtype, tokenizer, run = load_reasoner(path, argparse.Namespace(**vars(args)))
+    model, dtype, tokenizer, run = load_reasoner(path, args)
     if run.get("data") != args.data:
         raise UserError(f"{path} solves {run.get('data')}, not {args.data}: give -d {run.get('data')}")
     return Student(model, dtype, tokenizer, find(args.data), args, path, run)

@@ -27,13 +27,14 @@ ONE_SEED = ["dr_grpo", "dapo", "gspo", "reinforce++"]  # RLOO is Dr. GRPO but fo
 
 def record_of(run, seed, args):
     """The record of a run, from the file of results, or measured now."""
-    path = Path(args.results)
+    path, script = Path(args.results), star if run == "star" else grpo
+    numbers = [float(number) for number in args.numbers or script.NUMBERS.values()]
     for record in read_lines(path):
-        if (record["what"] if record["what"] == "star" else record["variant"], record["seed"]) == (run, seed):
+        kind = record["what"] if record["what"] == "star" else record["variant"]
+        if (kind, record["seed"], [record[name] for name in script.NUMBERS]) == (run, seed, numbers):
             return record
-    saved = path.with_name(f"{path.stem}_{run}_{seed}.pt")
+    saved = path.with_name("_".join([path.stem, run, *(f"{number:g}" for number in numbers), f"{seed}.pt"]))
     words = ["-l", saved, "-s", saved, "--results", path, "--seed", seed]  # goes on where it was stopped
-    script = star if run == "star" else grpo
     words += [] if run == "star" else ["--variant", run]
     words += [*args.numbers] if args.numbers else []
     print(f"{run}, seed {seed}")

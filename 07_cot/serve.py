@@ -63,7 +63,9 @@ class Server(ThreadingHTTPServer):
             self.places.release()
 
     def handle_error(self, request, client_address):
-        """A client that goes away is no fault of ours, and worth no traceback."""
+        """A client that goes away is no fault of ours, and worth no traceback; all else is."""
+        if not isinstance(sys.exception(), OSError):
+            super().handle_error(request, client_address)
 
     def end(self):
         """End what is computed, and close."""

@@ -226,7 +226,7 @@ def arguments():
     group.add_argument("--samples", type=int, metavar="N", default=4, help="pairs to ask for of each passage")
     group.add_argument("--temperature", type=float, default=0.8, help="0 takes the likeliest token each time")
     group.add_argument("-n", "--max_new_tokens", type=int, default=200, help="of a pair")
-    group.add_argument("--at_once", type=int, metavar="N", default=8, help="passages that are asked about at once")
+    group.add_argument("--concurrency", type=int, metavar="N", default=8, help="passages that are asked about at once")
     flags.machine_flags(parser)
     return parser
 
@@ -241,7 +241,7 @@ def open_engine(args):
     if (args.load_model is None) == (args.endpoint is None):
         raise UserError("who asks about these texts? Name one: -l smollm2, say, or --endpoint URL")
     if args.endpoint:
-        engine = Endpoint(args.endpoint, args.endpoint_model, concurrency=args.at_once)
+        engine = Endpoint(args.endpoint, args.endpoint_model, concurrency=args.concurrency)
     else:
         engine = load_engine(args.load_model, args)
     prompt = f"{PROMPT}{', in parts' if args.in_parts else ''}"
@@ -250,7 +250,7 @@ def open_engine(args):
 
 def main():
     args = arguments().parse()
-    flags.check_ranges(args, target=1, samples=1, max_new_tokens=1, at_once=1, temperature=(0, 10))
+    flags.check_ranges(args, target=1, samples=1, max_new_tokens=1, concurrency=1, temperature=(0, 10))
     path, apart = Path(args.output), questions_apart(args.apart)
     engine, common = open_engine(args)
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -263,7 +263,7 @@ def main():
                 else:
                     request = Request(args.samples, args.max_new_tokens, args.temperature, seed=args.seed)
                     ask = partial(replies_in_parts if args.in_parts else whole_replies, engine, request=request)
-                    from_texts(pairs, args.data, ask, args.target, args.at_once)
+                    from_texts(pairs, args.data, ask, args.target, args.concurrency)
             finally:  # after Ctrl-C, too: the same command goes on
                 print(*pairs.report(), f"{len(pairs.kept):,} pairs in {shown(path)}", sep="\n")
     except Timeout as error:

@@ -6,7 +6,6 @@ take its place with LoRA that was trained on chains; nothing makes them look ahe
 Shapes: B texts, T tokens, N boundaries, H tokens ahead, C = embedding size, V = vocabulary size.
 """
 
-import argparse
 import sys
 from dataclasses import replace
 from pathlib import Path
@@ -98,7 +97,7 @@ def ensure_base(plan, args):
 
 def train_base(plan, args, path):
     torch.manual_seed(BASE_SEED)
-    reasoner, dtype, tokenizer, _ = load_reasoner(ensure_reasoner(plan.data), argparse.Namespace(**vars(args)))
+    reasoner, dtype, tokenizer, _ = load_reasoner(ensure_reasoner(plan.data), args)
     model, loaded = grown(reasoner, plan.layers).to(reasoner.head_weight.device), unfinished(path, "gpt")
     loss_of = Foresight(model, tokenizer, BASE["ahead"], BASE["ahead_weight"])
     if loaded:

@@ -17,12 +17,14 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "03_gpt"))
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "04_training"))
 import checkpoint
 import flags
+from batches import pad_rows
 from chains import CALCULATORS, Guide
 from family import encoded, problems
 from optimizers import make_optimizer
-from sampling import Sampling, evaluating
+from sampling import Sampling
 from schedules import linear
 from tasks import find
+from trainer import evaluating
 from training_run import train_and_keep
 
 BASE = {"learning_rate": 4e-3, "tokens": 2048, "ahead": 18, "ahead_weight": 0.2}  # 18 are three steps of arithmetic
@@ -119,9 +121,8 @@ def row_of(asked, said):
 
 def collated(rows):
     """[(ids, targets)] -> ids and targets, each (B, T)."""
-    T = max(len(ids) for ids, _ in rows)
-    return (torch.tensor([ids + [0] * (T - len(ids)) for ids, _ in rows]),
-            torch.tensor([targets + [-100] * (T - len(targets)) for _, targets in rows]))
+    ids, targets = zip(*rows)
+    return pad_rows(ids), pad_rows(targets, -100)
 
 
 def even_batches(rows, tokens, seed):

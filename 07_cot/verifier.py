@@ -9,7 +9,6 @@ another head, and train on the same chains for as many steps, so for the same ti
 Shapes: B chains, T tokens of question, chain and end, C = embedding size.
 """
 
-import argparse
 import copy
 import math
 import sys
@@ -37,11 +36,11 @@ from gpt import GPT, GPTConfig
 from lm_model import placed
 from optimizers import make_optimizer
 from reasoner import load_reasoner
-from sampling import Sampling, evaluating
+from sampling import Sampling
 from schedules import linear
 from tasks import draw, find
 from tokenizer import from_state
-from trainer import autocast
+from trainer import autocast, evaluating
 from training_run import train_and_keep
 
 KINDS = ("process", "outcome")
@@ -164,7 +163,7 @@ def judged_chains(reasoner, args, run, split, count):
 def open_reasoner(args):
     """((model, dtype, tokenizer), its path, its run) of the reasoner that the flags name, or the early one."""
     path = Path(args.reasoner or ensure_early(args.data))
-    *reasoner, run = load_reasoner(path, argparse.Namespace(**vars(args)))
+    *reasoner, run = load_reasoner(path, args)
     if run.get("data") != args.data:
         raise UserError(f"{path} solves {run.get('data')}, not {args.data}: give -d {run.get('data')}")
     return reasoner, path, run

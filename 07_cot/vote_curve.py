@@ -7,7 +7,6 @@ For each seed a reasoner is trained and stopped early, then two verifiers on its
 same chains for problems of the test split. What is done is kept as JSON lines: a run that was stopped goes on.
 """
 
-import argparse
 import json
 import sys
 import time
@@ -75,7 +74,7 @@ def timed(function):
 
 def measured(data, seed, args):
     """The record of a seed: accuracies, and seconds for a question, of drawing and of reading by a verifier."""
-    *reasoner, run = load_reasoner(ensure_early(data, seed), argparse.Namespace(**vars(args)))
+    *reasoner, run = load_reasoner(ensure_early(data, seed), args)
     model, _, tokenizer = reasoner
     verifiers = {kind: load_verifier(path, args)[0] for kind, path in zip(KINDS, ensure_verifiers(data, KINDS, seed))}
     family = find(data)

@@ -17,7 +17,6 @@ import torch
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "checkpoints"))
 import flags
 import measure
-from flags import UserError
 from metrics import accuracy
 from problem_batches import STYLES
 from reasoner import load_reasoner, solved, train_command, training_arguments
@@ -77,8 +76,7 @@ def main():
     args = arguments().parse()
     for data in args.data:
         find(data)
-    if args.limit < 1 or not args.seeds:
-        raise UserError("give at least one test problem and one seed")
+    flags.check_ranges(args, limit=1, steps=1)
     torch.set_num_threads(1)  # several would wait for each other, and that would count
     lines = []
     for data in args.data:

@@ -233,8 +233,9 @@ def checkpoint_paths(args, default, real_weights=False):
 def choose_device(name):
     import torch
 
-    if name == "auto":
-        name = "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
+    if name == "auto":  # processes of torchrun can't speak to each other on Apple's GPU
+        mps = torch.backends.mps.is_available() and "RANK" not in os.environ
+        name = "cuda" if torch.cuda.is_available() else "mps" if mps else "cpu"
     try:
         torch.zeros(1, device=name)
     except (RuntimeError, AssertionError) as error:

@@ -134,7 +134,7 @@ def publish(results, chapter, print_only):
     """Print the results, and unless that is all, save them in the chapter's folder and bring its README up to date."""
     if not print_only:
         with replacing(chapter / "figures/benchmark.json") as beside:
-            beside.write_text(json.dumps(results, indent=1), encoding="utf-8")
+            beside.write_text(json.dumps(results, indent=1), encoding="utf-8", newline="\n")
         readme = (chapter / "README.md").read_text(encoding="utf-8")
         with replacing(chapter / "README.md") as beside:
             beside.write_text(readme_with(results, readme), encoding="utf-8", newline="\n")

@@ -128,8 +128,9 @@ def extract(archive, source, path):
             for member in tar:
                 content = tar.extractfile(member) if member.isfile() else None
                 if content and member.name.endswith(f"/{source.file}"):
+                    found = content.read()
                     with replacing(path) as beside:
-                        beside.write_bytes(content.read())
+                        beside.write_bytes(found)
                         check(beside, f"{source.file} in {archive}", source.sha256, source.size)
                     return
     except tarfile.TarError as error:
@@ -145,8 +146,9 @@ def ensure_pydocs():
     with FileLock(f"{path}.lock"):
         if not path.exists():
             print(f"reading the documentation of Python {sys.version.split()[0]} into {shown(path)}")
+            text = END_OF_TEXT.join(pydocs.documents())
             with replacing(path) as beside:
-                beside.write_text(END_OF_TEXT.join(pydocs.documents()), encoding="utf-8")
+                beside.write_text(text, encoding="utf-8")
     return path
 
 

@@ -5,6 +5,7 @@ import pytest
 import regex
 import tiktoken
 import tokenizer as tokenizers
+import word_tokenizer
 from flags import UserError
 from for_tests import oracle, random_strings
 from tokenizer import END_OF_TEXT, BPETokenizer, CharTokenizer
@@ -122,7 +123,7 @@ def test_batches_and_arrays_are_what_encode_gives(trained):
 
 
 def test_the_cache_is_bounded(trained, monkeypatch):
-    monkeypatch.setattr(tokenizers, "LARGEST_CACHE", 10)
+    monkeypatch.setattr(word_tokenizer, "LARGEST_CACHE", 10)
     fresh = BPETokenizer.from_state(trained.state())
     assert fresh.encode(TEXT) == trained.encode(TEXT) and len(fresh.packed) == 10
     fresh.packed.clear()

@@ -151,3 +151,22 @@ def test_too_long_and_ill_shaped_is_said_in_words(model):
         model(torch.zeros(1, 17, dtype=torch.long))
     with pytest.raises(ValueError, match="must be divisible"):
         GPT(GPTConfig(60, 10, 16, 4, 1))
+
+
+@pytest.mark.parametrize("part", ["positions", "norm", "attention", "feed_forward", "bias"])
+def test_a_part_that_there_is_not_is_no_other_one(part):
+    with pytest.raises(ValueError, match=f"no {part} 'rmsnorm': choose from"):
+        replace(SMALL, **{part: "rmsnorm"})
+
+
+@pytest.mark.parametrize("kind", [{}, {"positions": "rotary"}], ids=["learned", "rotary"])
+def test_a_window_hides_what_is_further_back(kind):
+    """Of two layers that look back two tokens, itself counted, each position knows three."""
+    torch.manual_seed(0)
+    model = GPT(replace(SMALL, layer_count=2, window=2, **kind)).eval()
+    ids = torch.randint(60, (1, 10))
+    other = ids.clone()
+    other[0, 3] = (ids[0, 3] + 1) % 60
+    with torch.no_grad():
+        changed = (model(ids)[0] != model(other)[0]).any(-1)[0]  # (T,)
+    assert changed.nonzero().flatten().tolist() == [3, 4, 5]

@@ -25,17 +25,17 @@ def test_nothing_leaks_from_one_split_to_another():
     assert counts["train"] > 2000 and min(counts.values()) > 150, counts
     for one in splits:
         for other in splits.keys() - {one}:
-            for part in ("module", "name"):
+            for part in ("package", "name"):
                 shared = {getattr(p, part) for p in splits[one]} & {getattr(p, part) for p in splits[other]}
                 assert not shared, f"{part} in {one} and {other}: is it split by package?"
-            answers, others = ({docs_task.normal(docs_task.documented()[p.module][p.name][0]) for p in splits[split]}
+            answers, others = ({docs_task.normal(docs_task.documented()[p.package][p.name][0]) for p in splits[split]}
                                for split in (one, other))
             assert not answers & others, f"an answer of {one} is one of {other}, too"
             for wrong in {each.rejected for each in preferences(one) if each.why == "other"}:
                 assert docs_task.normal(wrong) not in others, "another's answer comes from another split"
     packages = {name.partition(".")[0] for p in splits["train"] if p.kind in ("which", "find")
                 for name in re.findall(r"^([\w.]+)(?::|$)", p.question.partition("\n")[2], re.M)}
-    assert packages <= {p.module for p in splits["train"]}, "a wrong choice comes from a held-out package"
+    assert packages <= {p.package for p in splits["train"]}, "a wrong choice comes from a held-out package"
 
 
 @pytest.mark.slow
@@ -100,7 +100,7 @@ def test_preferences_are_worse_each_in_its_way():
         elif pair.kind == "which":
             assert each.rejected.removesuffix(".") in pair.question.split("\n")
         else:
-            assert each.rejected in {answer for answer, _ in docs_task.documented()[pair.module].values()}
+            assert each.rejected in {answer for answer, _ in docs_task.documented()[pair.package].values()}
     whys = [each.why for each in found]
     assert all(whys.count(why) > len(found) / 6 for why in docs_task.FLAWS)
 

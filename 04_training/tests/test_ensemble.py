@@ -3,6 +3,7 @@
 import ensemble
 import numpy as np
 import pytest
+import records
 import torch
 import trainer
 from for_tests import refuse
@@ -22,3 +23,11 @@ def test_probabilities_are_those_whose_loss_evaluate_gives(length):
 @pytest.mark.slow
 def test_no_models_are_refused():
     assert "models 0 must be at least 1" in refuse("04_training/ensemble.py", "--models", 0)
+
+
+def test_a_run_that_ctrl_c_ended_is_no_result(monkeypatch):
+    text = np.arange(400, dtype=np.uint16) % 7
+    monkeypatch.setattr(records, "characters", lambda name: (text, text, 7))
+    monkeypatch.setattr(trainer, "train", lambda *words, **settings: None)
+    with pytest.raises(KeyboardInterrupt):
+        records.trained("sprint", 1)

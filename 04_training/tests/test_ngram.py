@@ -97,7 +97,7 @@ def test_the_script(tmp_path):
     characters = shared("tinyshakespeare/input.txt").read_text(encoding="utf-8")[:50_000]
     characters = characters.replace("e", "é")  # two bytes
     (tmp_path / "play.txt").write_text(characters, encoding="utf-8")
-    out = succeed("04_training/ngram.py", "-d", tmp_path / "play.txt", "-t", "char", "--order", 3)
+    out = succeed("04_training/ngram.py", "-d", tmp_path / "play.txt", "-t", "char", "--ngram", 3)
     assert "45,001 training and 5,000 validation tokens" in out
     found = re.findall(r"^\d-gram(?:, Kneser-Ney)? +(\S+) +(\S+) +(\S+) +\S+$", out, re.M)
     rows = [list(map(float, numbers)) for numbers in found]
@@ -115,6 +115,6 @@ def test_the_script(tmp_path):
 
 def test_mistakes_end_in_one_line(tmp_path):
     (tmp_path / "short.txt").write_text("abcabc", encoding="utf-8")
-    assert "at least 1" in refuse("04_training/ngram.py", "-d", tmp_path / "short.txt", "-t", "char", "--order", 0)
+    assert "at least 1" in refuse("04_training/ngram.py", "-d", tmp_path / "short.txt", "-t", "char", "--ngram", 0)
     assert "longer text" in refuse("04_training/ngram.py", "-d", tmp_path / "short.txt", "-t", "char")
     assert "no corpus" in refuse("04_training/ngram.py", "-d", "nowhere", "-t", "char")

@@ -52,7 +52,7 @@ torch.manual_seed(0)
 torch.set_num_threads(1)
 tokenizer = teach_to_talk(BPETokenizer())
 engine = LocalEngine("tiny", GPT(GPTConfig(tokenizer.vocab_size, 16, 2048, 2, 1)), tokenizer)
-with processes():
+with processes("cpu"):
     print(*sit(engine, "gsm8k", 9, Request(2, 6, 1.0), 2, path=sys.argv[2]), sep="\\n")
 """
 

@@ -276,7 +276,7 @@ def test_a_model_on_this_machine_and_ctrl_c(talker, call, tmp_path):
     source, out = tmp_path / "text.txt", tmp_path / "pairs.jsonl"
     source.write_text("\n\n".join(f"{PASSAGE} {i}. {'So it is. ' * 60}" for i in range(400)), encoding="utf-8")
     words = [sys.executable, ROOT / SCRIPT, "-d", source, "-l", talker, "-o", out, "--samples", 1, "-n", 4,
-             "--at_once", 1, "--in_parts"]
+             "--concurrency", 1, "--in_parts"]
     rejected = out.with_suffix(".rejected.jsonl")
     counts = []
     for _ in range(2):
