@@ -125,7 +125,7 @@ def main():
     texts = read_prompts(args)
     if args.load_model == str(DEFAULT_CHECKPOINT):
         ensure_model()
-    model, dtype, tokenizer = load_model(args)
+    model, dtype, tokenizer = load_model(args.load_model, args)
     if args.nearest or args.analogy or args.attention_maps:
         look(model, tokenizer, args)
         return

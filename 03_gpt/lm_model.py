@@ -145,15 +145,15 @@ def ensure_model():
     return checkpoint.ensured(DEFAULT_CHECKPOINT, lambda words: train_command(training_arguments("").parse(words)))
 
 
-def load_model(args):
-    """(model, dtype, tokenizer) of the checkpoint or real weights that -l names. Raises UserError if there are none."""
-    if is_pretrained(args.load_model):
-        model, tokenizer = load_pretrained(args.load_model)
+def load_model(path, args):
+    """(model, dtype, tokenizer) of a checkpoint or of real weights. Raises UserError if there are none."""
+    if is_pretrained(path):
+        model, tokenizer = load_pretrained(path)
         return *placed(model, args), tokenizer
-    loaded = checkpoint.load(args.load_model, "gpt")
-    flags.take_numbers(args, loaded["config"], {}, args.load_model)
-    tokenizer = choose_tokenizer(args, loaded["tokenizer"], args.load_model)
-    checkpoint.tell_unfinished(loaded, args.load_model)
+    loaded = checkpoint.load(path, "gpt")
+    flags.take_numbers(args, loaded["config"], {}, path)
+    tokenizer = choose_tokenizer(args, loaded["tokenizer"], path)
+    checkpoint.tell_unfinished(loaded, path)
     return *build(args, tokenizer.vocab_size, loaded), tokenizer
 
 
@@ -176,7 +176,7 @@ def main():
     if args.no_train:
         if args.load_model == "untrained":
             raise UserError("--no_train needs a model: name a checkpoint with -l")
-        model, dtype, tokenizer = load_model(args)
+        model, dtype, tokenizer = load_model(args.load_model, args)
         if args.prompt is None:
             _, _, val_tokens = open_data(args, tokenizer.state(), args.load_model)
     else:

@@ -119,11 +119,11 @@ def with_added(loaded, path):
     return model
 
 
-def load_model(args):
-    """(model, dtype, tokenizer) of what -l names, to be used as it is."""
-    model, tokenizer, loaded = open_model(args.load_model)
+def load_model(path, args):
+    """(model, dtype, tokenizer) of a checkpoint or of real weights, to be used as they are."""
+    model, tokenizer, loaded = open_model(path)
     if loaded:
-        checkpoint.tell_unfinished(loaded, args.load_model)
+        checkpoint.tell_unfinished(loaded, path)
     return *placed(model, args), tokenizer
 
 

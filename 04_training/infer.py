@@ -60,8 +60,7 @@ def two_ways(args):
 def several(args):
     """(name, model, dtype, tokenizer) of each model of --compare."""
     for name in args.compare:
-        args.load_model = name
-        model, dtype, tokenizer = load_model(args)
+        model, dtype, tokenizer = load_model(name, args)
         yield Path(name).name, model, dtype, tokenizer
 
 
@@ -91,15 +90,15 @@ def main():
             raise UserError("--compare needs a question: give one with -p")
         compare(list(several(args)), text, args)
         return
-    args.load_model = args.load_model or str(ensure_sft() if args.chat else ensure_model())
-    model, dtype, tokenizer = load_model(args)
+    path = args.load_model or str(ensure_sft() if args.chat else ensure_model())
+    model, dtype, tokenizer = load_model(path, args)
     if args.chat:
         converse(*for_writing(model, dtype), tokenizer, args, args.system)
         return
     prompt = tokenizer.encode(text or "", disallowed_special=()) or [tokenizer.end_of_text]
     if args.drafts:
         with autocast(model.head_weight.device, dtype):
-            draft(args.load_model, model, tokenizer, prompt, args.max_new_tokens)
+            draft(path, model, tokenizer, prompt, args.max_new_tokens)
         return
     for name, chosen in ways.items():
         print(f"======== {name}")

@@ -92,8 +92,7 @@ def main():
     said_by: dict = {"first sentence": given}
     lines = [row("first sentence", numbers)]
     for name in args.models:
-        args.load_model = name
-        model, dtype, tokenizer = load_model(args)
+        model, dtype, tokenizer = load_model(name, args)
         numbers, rewards, given = assess(pairs, model, tokenizer, dtype)
         lines.append(row(Path(name).name, numbers | {"better": docs_task.win_rate(rewards, before)}))
         before, said_by[Path(name).name] = rewards, given

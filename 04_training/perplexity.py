@@ -96,7 +96,7 @@ def main():
     flags.check_ranges(args, limit=1)
     if args.load_model == str(DEFAULT_CHECKPOINT):
         ensure_model()
-    model, dtype, tokenizer = load_model(args)
+    model, dtype, tokenizer = load_model(args.load_model, args)
     if args.text is None or args.ngram is not None:
         _, train_tokens, tokens = open_data(args, tokenizer.state(), args.load_model)
         name = f"the validation split of {args.data}"

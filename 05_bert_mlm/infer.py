@@ -67,7 +67,7 @@ def main():
     texts = args.texts + [args.prompt] * (args.prompt is not None) or ["The [MASK] returns a new list."]
     if len(texts) > 1 and not args.score:
         raise UserError("more than one text: put quotation marks around it")
-    model, dtype, tokenizer = load_model(args)
+    model, dtype, tokenizer = load_model(args.load_model, args)
     if not args.similar and not model.config.masked_head:
         raise UserError(f"{args.load_model} has no head that guesses: ask it with --similar, or train it first with"
                         f" 05_bert_mlm/train.py -l {args.load_model}")

@@ -221,14 +221,14 @@ def ensure_model():
     return checkpoint.ensured(SHORT_CHECKPOINT, train, "bert", first=first)
 
 
-def load_model(args):
-    """(model in eval mode, dtype, tokenizer) of the checkpoint or real weights that -l names."""
-    if is_pretrained(args.load_model):
-        model, tokenizer = load_bert(args.load_model)
+def load_model(path, args):
+    """(model in eval mode, dtype, tokenizer) of a checkpoint or of real weights."""
+    if is_pretrained(path):
+        model, tokenizer = load_bert(path)
     else:
-        loaded = checkpoint.load(args.load_model, "bert")
+        loaded = checkpoint.load(path, "bert")
         tokenizer, model = from_state(loaded["tokenizer"]), BERT(BERTConfig(**loaded["config"]))
         model.load_state_dict(loaded["model"])
-        checkpoint.tell_unfinished(loaded, args.load_model)
+        checkpoint.tell_unfinished(loaded, path)
     model, dtype = placed(model.eval(), args)
     return model, dtype, tokenizer
