@@ -52,10 +52,12 @@ WORDS = {
     "04_training/ppo.py": "--rollout 4 --max_new_tokens 8 2 256 1e-3 2",
     "04_training/distill.py": "16 2 64 1e-3 2",
     "04_training/judge.py": "--limit 2",
+    "04_training/benchmark.py": "--only optimizers --rounds 1",
     "05_bert_mlm/train.py": "32 4 128 1e-2 2 2 1",
     "05_bert_mlm/infer.py": "",
     "05_bert_mlm/docs_questions.py": "",
     "05_bert_mlm/question_answering.py": "4 1e-3 2",
+    "05_bert_mlm/benchmark.py": "--rounds 1",
     "05_bert_mlm/two_sides.py": "32 4 32 1e-2 2 2 1",
     "05_bert_mlm/mask_rates.py": "--rates 0.2 --seconds 0.01 32 4 32 1e-2 2 1",
     "06_kan/by_hand.py": "",
@@ -80,6 +82,8 @@ WORDS = {
     "07_cot/synthesize.py": "--target 60",
     "07_cot/synthesize.py -d pydocs --endpoint": "-d short.txt --samples 1 -n 8",
     "07_cot/tasks.py": "",
+    "07_cot/benchmark.py": "--rounds 1",
+    "07_cot/verifier.py": "",
     "data/corpora.py": "",
     "curl": "",
     "pip install": "--no-index --dry-run",
@@ -133,7 +137,8 @@ FIRST = {
     "comparison|--eval gsm8k|How many legs|serve.py|my.jsonl": TALKER,
     ":8000/v1": "python 07_cot/serve.py",
 }
-SLOW = {"01_tokenizer/benchmark.py", "02_attention/benchmark.py", "03_gpt/benchmark.py", "setup.sh && ",
+SLOW = {"01_tokenizer/benchmark.py", "02_attention/benchmark.py", "03_gpt/benchmark.py", "05_bert_mlm/benchmark.py",
+        "07_cot/benchmark.py", "07_cot/verifier.py", "setup.sh && ",
         "router_curve.py --distillation", "torchrun --nproc_per_node 2 07_cot", '1-5?" --route'}
 COVERED = {
     "torchrun --nproc_per_node 8 04_training/train.py ...":

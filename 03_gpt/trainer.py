@@ -133,7 +133,7 @@ def add_gradients(model, parts, rows, dtype):
 
 def finite(weight):
     """Whether all numbers of a weight are finite, in one look at each: isfinite().all() makes copies of all of them."""
-    return all(math.isfinite(edge) for edge in torch.aminmax(weight.detach()))
+    return not weight.numel() or all(math.isfinite(edge) for edge in torch.aminmax(weight.detach()))
 
 
 def keep_freed_memory():

@@ -228,3 +228,12 @@ def test_sampling_draws_what_the_model_thinks():
     drawn = sampling.generate(model, prompt, 1)[:, 1].bincount(minlength=20) / 4000
     expected = model(prompt[:1])[0][0, -1].softmax(-1)
     assert (drawn - expected).abs().max() < 0.02
+
+
+@pytest.mark.parametrize("wrong", [math.nan, math.inf, -math.inf])
+@pytest.mark.parametrize("place", [0, 57, -1])
+def test_one_number_that_is_none_is_seen(wrong, place):
+    weight = torch.randn(20, 30)
+    assert trainer.finite(weight) and trainer.finite(weight[:0]), "what has no numbers has no wrong ones"
+    weight.view(-1)[place] = wrong
+    assert not trainer.finite(weight)

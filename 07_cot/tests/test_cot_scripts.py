@@ -133,5 +133,5 @@ def test_the_tree_of_thoughts(tmp_path):
 
 @pytest.mark.slow
 def test_with_and_without(tmp_path):
-    assert "at least one test problem" in refuse("07_cot/with_and_without.py", "--limit", 0)
+    assert "limit 0 must be at least 1" in refuse("07_cot/with_and_without.py", "--limit", 0)
     assert "choose from" in refuse("07_cot/with_and_without.py", "-d", "algebra")
