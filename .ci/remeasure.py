@@ -1,7 +1,7 @@
 """Run again what the READMEs say was measured, and write it all into one table, .ci/MEASURED.md.
 
     python .ci/remeasure.py                # everything; hours, kept after each command
-    python .ci/remeasure.py 06_kan sft     # commands that contain one of these words
+    python .ci/remeasure.py 06_kan sft     # commands that contain one of these words; a chapter's build on one another
     python .ci/remeasure.py --table        # the page alone, from what is kept
 
 A claim is looked up in the README, below its command, and in the new output with the same pattern. The rows of the

@@ -60,7 +60,9 @@ class QuestionAnswering(nn.Module):
     def logits(self, ids, mask, segments, allowed):
         """What beginning and end of the answer are like at each token, (B, 2, T): -inf but where it may be."""
         # S . T_i, E . T_i
-        found = self.head(self.model.hidden(ids, mask=mask, segments=segments)).float().transpose(1, 2)  # (B, 2, T)
+        hidden = self.model.hidden(ids, mask=mask, segments=segments)  # (B, T, C)
+        with torch.autocast(hidden.device.type, enabled=False):  # in bfloat16 places would tie
+            found = self.head(hidden.float()).transpose(1, 2)  # (B, 2, T)
         return found.masked_fill(~allowed[:, None], -math.inf)
 
     def forward(self, ids, targets, mask, segments, allowed):
