@@ -27,7 +27,7 @@ KINDS = {  # of the parts of a model
     "norm": ("layer_norm", "rms_norm", "none"),
     "attention": ("multi_head", "grouped_query", "latent", "original_scale"),
     "feed_forward": ("gelu", "exact_gelu", "relu", "relu2", "swiglu"),
-    "bias": ("all", "query_key_value", "none"),  # of Qwen 2, of Llama
+    "bias": ("all", "query_key_value", "none"),  # of GPT-2, Qwen 2, Llama
 }
 
 

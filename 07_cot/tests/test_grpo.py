@@ -215,14 +215,15 @@ def test_recorded_runs_are_not_repeated(tmp_path, capsys, monkeypatch):
     records = [{**common, **grpo.NUMBERS, "what": "grpo", "variant": "grpo", "seed": seed, "after": after,
                 "groups": 100, "with_signal": 80} for seed, after in ((1, 0.6), (2, 0.7))]
     records.append({**common, **star.NUMBERS, "what": "star", "seed": 1, "after": 0.5, "ended_early": "a collapse"})
-    records.append({**records[0], "steps": 2, "after": 0.1})  # a shorter run is another one
-    (tmp_path / "r.jsonl").write_text("".join(f"{json.dumps(each)}\n" for each in records), encoding="utf-8")
+    shorter = {**records[0], "steps": 2, "after": 0.1}  # another run: found first, and not taken
+    lines = "".join(f"{json.dumps(each)}\n" for each in [shorter, *records])
+    (tmp_path / "r.jsonl").write_text(lines, encoding="utf-8")
     words = ["--methods", "grpo", "star", "--results", str(tmp_path / "r.jsonl"), "-o", str(tmp_path / "f.png")]
     monkeypatch.setattr("sys.argv", ["table", *words, "--seeds", "1"])
     self_training_table.main()
     assert "| grpo | 40.0% | 60.0% | +20.0 points | 1.0400 | 80 | 80% |" in capsys.readouterr().out
     assert (tmp_path / "f.png").stat().st_size > 10_000
     assert len(json.loads((tmp_path / "f.json").read_text(encoding="utf-8"))["records"]) == 2
-    lines = list(self_training_table.table({"grpo": records[:2], "star": records[2:3]}))
+    lines = list(self_training_table.table({"grpo": records[:2], "star": records[2:]}))
     assert "| 60.0%, 70.0% | +25.0 points |" in lines[2], lines[2]
     assert lines[3].startswith("| star; seed 1 stopped: a collapse | 40.0% | 50.0% |")
