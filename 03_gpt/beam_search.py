@@ -1,8 +1,8 @@
 """Look for the likeliest text as a whole: keep the best few beginnings at each step, not only the best one."""
 
 import torch
+from evaluation import evaluating
 from sampling import Reading, Sampling
-from trainer import evaluating
 
 
 @torch.no_grad()

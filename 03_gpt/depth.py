@@ -21,6 +21,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "01_tokenizer"))
 import flags
 import trainer
 from atomic import save_figure
+from evaluation import evaluate
 from gpt import GPT, Block, GPTConfig
 from prepare import open_data
 from variants import short_run
@@ -87,7 +88,7 @@ def main():
             model = build(replace(config, norm=norm), residual)
             norms = gradient_norms(model, *first_batch)
             rows = short_run(model, train_tokens, args, args.seed,
-                             lambda: trainer.evaluate(model, val_tokens, 16, args.block_size, most=10_000))  # noqa: B023
+                             lambda: evaluate(model, val_tokens, 16, args.block_size, most=10_000))  # noqa: B023
             steps, _, losses = zip(*rows)
             print(f"{depth} layers, {name}: validation loss {losses[-1]:.3f},"
                   f" gradient of the first layer {norms[0]:.1e}, of the last {norms[-1]:.1e}", flush=True)

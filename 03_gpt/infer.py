@@ -18,11 +18,11 @@ import flags
 import look_inside
 from atomic import save_figure
 from attention_maps import draw_maps, visible
+from evaluation import autocast
 from fast_decode import FastDecode, for_writing
 from flags import UserError
 from lm_model import DEFAULT_CHECKPOINT, ensure_model, load_model
 from pretrained import is_pretrained
-from trainer import autocast
 from writing import Stopwatch, chosen_settings, write, write_one
 from writing_flags import check_generation, generation_flags
 

@@ -19,6 +19,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "01_tokenizer"))
 import checkpoint
 import flags
 import trainer
+from evaluation import evaluate
 from flags import UserError, shown
 from gpt import GPT, GPTConfig
 from prepare import choose_tokenizer, open_data
@@ -96,7 +97,7 @@ def train_command(args):
     run["text"] = fingerprint(train_tokens, val_tokens)
 
     def validate(most: int | None = 20_000):
-        return trainer.evaluate(model, val_tokens, args.batch_size, args.block_size, dtype, most)
+        return evaluate(model, val_tokens, args.batch_size, args.block_size, dtype, most)
 
     history = train_and_keep(
         "gpt", model, tokenizer, trainer.make_optimizer(model, args.learning_rate),

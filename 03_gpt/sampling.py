@@ -15,9 +15,9 @@ from pathlib import Path
 import torch
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "02_attention"))
+from evaluation import evaluating
 from key_value_cache import left_pad
 from logit_filters import ban, ban_repeated_ngrams, keep_min_p, keep_top_k, keep_top_p, penalize_repetition
-from trainer import evaluating
 
 
 @dataclass

@@ -10,8 +10,9 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from evaluation import autocast
 from torch import distributed
-from tqdm import tqdm
+from training_bar import TrainingBar
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "checkpoints"))
 from flags import UserError
@@ -59,39 +60,6 @@ def random_batches(tokens, batch_size, block_size, seed):
     return batch
 
 
-def autocast(device, dtype):
-    """Matrix products in `dtype`; weights, their gradients and the loss stay in float32."""
-    return contextlib.nullcontext() if dtype == torch.float32 else torch.autocast(device.type, dtype)
-
-
-@contextlib.contextmanager
-def evaluating(model):
-    """Without dropout; afterwards as before."""
-    training = model.training
-    model.eval()
-    try:
-        yield
-    finally:
-        model.train(training)
-
-
-@torch.no_grad()
-def evaluate(model, tokens, batch_size, block_size, dtype=torch.float32, most=None):
-    """Mean loss per token over a text, block by block (the first `most` tokens of it), without dropout."""
-    device = next(model.parameters()).device
-    count = min(len(tokens) - 1, most or len(tokens))
-    at, total = 0, 0.0
-    with evaluating(model), autocast(device, dtype):
-        while at < count:
-            T = min(block_size, count - at)
-            B = min(batch_size, (count - at) // T)
-            piece = torch.from_numpy(tokens[at : at + B * T + 1].astype(np.int64)).to(device)
-            _, loss = model(piece[:-1].view(B, T), piece[1:].view(B, T))
-            total += loss.item() * B * T
-            at += B * T
-    return total / count if count > 0 else math.nan
-
-
 def dense_parameters(model):
     """All but tables with sparse gradients: their optimizers do not care how long a gradient is."""
     sparse = {part.weight for part in model.modules() if isinstance(part, torch.nn.Embedding) and part.sparse}
@@ -108,6 +76,20 @@ def new_progress():
     """What a call of `train` needs to go on, when nothing has been done yet."""
     return {"step": 0, "seconds": 0.0, "losses": [], "history": [], "best_loss": math.inf, "best_step": 0, "bad": 0,
             "finished": False}
+
+
+def add_row(progress, learning_rate, gradient_norm, validation_loss=None):
+    """Put a row at the end of the history; say whether its validation loss is the best so far."""
+    losses, step = progress["losses"], progress["step"]
+    progress["history"].append({
+        "step": step, "seconds": progress["seconds"], "learning_rate": learning_rate,
+        "training_loss": float(np.mean(losses or [math.nan])), "gradient_norm": gradient_norm,
+        "validation_loss": validation_loss})
+    losses.clear()
+    best = validation_loss is not None and validation_loss < progress["best_loss"]
+    if best:
+        progress.update(best_loss=validation_loss, best_step=step)
+    return best
 
 
 def add_gradients(model, parts, rows, dtype):
@@ -167,10 +149,8 @@ def train(model, batch, optimizer, schedule, steps, validate, save=None, progres
     history, losses, first_step = progress["history"], progress["losses"], progress["step"]
     dense = dense_parameters(model)
     between = max(1, steps // VALIDATIONS)
-    told, saved_at = False, time.monotonic()
-    # on a screen the line is redrawn twice a second, in a file it is written every half minute
-    bar = tqdm(unit=" tokens", unit_scale=True, mininterval=0.5 if sys.stderr.isatty() else 30, smoothing=0.05,
-               bar_format="{desc} |{bar:20}| {rate_fmt}{postfix}, {remaining} left", disable=rank > 0)
+    saved_at = time.monotonic()
+    bar = TrainingBar(first_step, steps, full_speed, disable=rank > 0)
 
     def keep(best=False):
         """Save, unless the weights are of no use any more; a full disk is told, and the run goes on."""
@@ -214,36 +194,18 @@ def train(model, batch, optimizer, schedule, steps, validate, save=None, progres
                 raise UserError(f"the loss is {loss} at step {done:,}, and {BAD_STEPS} steps running were of no use:"
                                 f" try a smaller learning_rate; {kept}")
             progress["seconds"] += time.perf_counter() - began
+            bar.step(done, tokens, np.mean(losses[-10:] or [loss]))
 
-            bar.total = (steps - first_step) * tokens
-            recent = np.mean(losses[-10:] or [loss])
-            bar.set_description_str(f"step {done:,}/{steps:,}  loss {recent:.3f}", refresh=False)
-            bar.update(tokens)
-            elapsed = bar.format_dict["elapsed"]
-            if full_speed and elapsed:
-                bar.set_postfix_str(f"{bar.n / elapsed / full_speed:.0%} of matrix speed", refresh=False)
-            if not told and (done == min(first_step + 5, steps) or elapsed > 20):
-                to_go = duration((steps - done) * elapsed / (done - first_step))
-                bar.write(f"about {to_go} of training to go; Ctrl-C saves and stops")
-                told = True
             validated = done % between == 0 or done == steps
             best = False
             if validated or done % max(1, steps // ROWS) == 0:
-                row = {"step": done, "seconds": progress["seconds"], "learning_rate": schedule(step),
-                       "training_loss": float(np.mean(losses or [math.nan])), "gradient_norm": norm,
-                       "validation_loss": None}
-                history.append(row)
-                losses.clear()
-                if validated:
-                    row["validation_loss"] = together(validate, device)
-                    best = row["validation_loss"] < progress["best_loss"]
-                    if best:
-                        progress.update(best_loss=row["validation_loss"], best_step=done)
-                    late = done - progress["best_step"]
-                    progress["finished"] = done == steps or (patience is not None and late >= patience * between)
-                    bar.write("step {:,}: training loss {:.3f}, validation loss {:.3f}".format(*last_losses(history)))
+                best = add_row(progress, schedule(step), norm, together(validate, device) if validated else None)
                 if on_row:
                     on_row(history)
+            if validated:
+                bar.validated(history)
+                late = done - progress["best_step"]
+                progress["finished"] = done == steps or (patience is not None and late >= patience * between)
             if validated or stop or time.monotonic() - saved_at > SAVE_EVERY:
                 keep(best)
             if stop or progress["finished"]:
@@ -266,16 +228,6 @@ def together(validate, device):
     return said.item()
 
 
-def last_losses(history):
-    """(step, mean training loss since the validation before, validation loss) at the last row of a history."""
-    rows = [history[-1]]
-    for row in reversed(history[:-1]):
-        if row["validation_loss"] is not None:
-            break
-        rows.append(row)
-    return history[-1]["step"], float(np.mean([row["training_loss"] for row in rows])), history[-1]["validation_loss"]
-
-
 @contextlib.contextmanager
 def interrupts():
     """Let Ctrl-C wait: yields a list that is empty until the first one. A second one acts at once."""
@@ -291,11 +243,3 @@ def interrupts():
         yield caught
     finally:
         signal.signal(signal.SIGINT, usual)
-
-
-def duration(seconds):
-    """Seconds as people say them: 4000 -> "67 minutes"."""
-    for unit, size in (("days", 86400), ("hours", 3600), ("minutes", 60)):
-        if seconds >= 2 * size:
-            return f"{seconds / size:.0f} {unit}"
-    return f"{seconds:.0f} seconds"

@@ -19,6 +19,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "01_tokenizer"))
 import flags
 import trainer
 from atomic import save_figure
+from evaluation import evaluate
 from gpt import FAMILIES, GPT, GPTConfig
 from prepare import open_data
 
@@ -92,7 +93,7 @@ def main():
             model = GPT(GPTConfig(tokenizer.vocab_size, args.embedding_size, args.block_size, args.head_count,
                                   args.layer_count, **VARIANTS[name]))
             rows = short_run(model, train_tokens, args, seed,
-                             lambda: trainer.evaluate(model, val_tokens, 16, args.block_size))  # noqa: B023
+                             lambda: evaluate(model, val_tokens, 16, args.block_size))  # noqa: B023
             runs[name].append(rows)
             print(f"{name}: {active_parameters(model):,} parameters for each token, {model.parameter_count():,} in all,"
                   f" {rows[-1][1]:.0f} s, validation loss {rows[-1][2]:.3f}", flush=True)

@@ -8,8 +8,8 @@ import torch
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "checkpoints"))
 from beam_search import beam_search
+from evaluation import autocast
 from sampling import Completion, Sampling, best_of, collect, stream
-from trainer import autocast
 
 BATCH = 16  # prompts that are continued at once
 

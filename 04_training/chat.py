@@ -9,9 +9,9 @@ import torch
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "checkpoints"))
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "03_gpt"))
 from chat_template import prompt_tokens
+from evaluation import autocast
 from flags import UserError
 from sampling import Completion, complete
-from trainer import autocast
 from writing import Stopwatch, chosen_settings, pieces
 
 WIDTH = 40  # characters of a column

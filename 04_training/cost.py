@@ -19,7 +19,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "checkpoints"))
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "03_gpt"))
 import flags
 from gpt import GPT, SIZES
-from trainer import duration
+from training_bar import duration
 
 # name: (peak FLOP/s of dense bfloat16 products by NVIDIA's data sheets, share of it that careful code reaches)
 ACCELERATORS = {"A100": (312e12, 0.4), "H100 SXM": (989e12, 0.4)}

@@ -19,6 +19,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "03_gpt"))
 import checkpoint
 import flags
 from chat import compare, converse
+from evaluation import autocast
 from fast_decode import for_writing
 from fine_tuning import load_model
 from flags import UserError
@@ -26,7 +27,6 @@ from multi_token import MultiTokenPrediction, write_with_drafts
 from pretraining import ensure_model
 from sampling import Sampling, complete
 from sft import ensure_sft
-from trainer import autocast
 from writing import write
 from writing_flags import check_generation, generation_flags
 

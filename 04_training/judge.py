@@ -20,10 +20,10 @@ import docs_task
 import flags
 from chat_data import said
 from chat_template import prompt_tokens
+from evaluation import autocast
 from fine_tuning import load_model
 from sampling import Sampling, complete
 from sft import answer_loss, examples
-from trainer import autocast
 
 ROWS, LONGEST = 16, 60  # questions that are answered at once; tokens of an answer
 HEADER = f"{'':24}    loss   exact  reward  better   words  copied    ends"

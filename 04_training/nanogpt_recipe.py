@@ -23,6 +23,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "data"))
 import corpora
 import flags
 import trainer
+from evaluation import evaluate
 from flags import UserError
 from gpt import GPT, GPTConfig
 
@@ -72,7 +73,7 @@ def nanogpt_run(train_tokens, val_tokens, seed, steps=STEPS, vocab_size=65):
     for step in range(steps):
         nanogpt_step(model, optimizer, *batch(step), nanogpt_rate(step))
     seconds = time.perf_counter() - began
-    return seconds, trainer.evaluate(model, val_tokens, 64, BLOCK), model
+    return seconds, evaluate(model, val_tokens, 64, BLOCK), model
 
 
 def characters(data):

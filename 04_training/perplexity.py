@@ -20,13 +20,14 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "checkpoints"))
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "01_tokenizer"))
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "03_gpt"))
 import flags
+from evaluation import autocast, evaluating
 from fine_tuning import load_model
 from flags import UserError
 from linear_cross_entropy import linear_cross_entropy
 from lm_model import DEFAULT_CHECKPOINT, ensure_model
 from ngram import HEADER, check, print_ngrams, row, text_bytes
 from prepare import ensure_tokens, open_data, open_tokens
-from trainer import MICRO_BATCH, autocast, evaluating
+from trainer import MICRO_BATCH
 
 WINDOW = 1024  # tokens at most, unless asked for: attention over the 8,192 of a real model is slow without a GPU
 

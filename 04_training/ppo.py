@@ -37,7 +37,7 @@ SETTINGS = {  # name: (default, the least and the most, meaning)
     "rollout": (96, 1, math.inf, "answers between which the policy does not change"),
     "epochs": (2, 1, math.inf, "how often it learns from each"),
     "max_new_tokens": (64, 1, math.inf, "of an answer"),
-    "clip": (0.2, 0.001, math.inf, "the share by which a token's probability may change with a gradient"),
+    "clip_range": (0.2, 0.001, math.inf, "the share by which a token's probability may change with a gradient"),
     "gamma": (1.0, 0.0, 1.0, "how much a reward is worth one token before it comes"),
     "smoothing": (0.95, 0.0, 1.0, "lambda of the advantages: 1 trusts what came, 0 the values"),
     "entropy_weight": (0.0, 0.0, math.inf, "reward for being undecided"),
@@ -79,9 +79,9 @@ class PPO(nn.Module):
     what the policy knows; their gradient ends there, so that a bad guess of the reward can't harm the language.
     """
 
-    def __init__(self, model, clip=0.2, entropy_weight=0.0):
+    def __init__(self, model, clip_range=0.2, entropy_weight=0.0):
         super().__init__()
-        self.model, self.clip, self.entropy_weight = model, clip, entropy_weight
+        self.model, self.clip_range, self.entropy_weight = model, clip_range, entropy_weight
         self.value = nn.Linear(model.config.embedding_size, 1, device=model.head_weight.device)
         for weight in self.value.parameters():
             nn.init.zeros_(weight)
@@ -104,12 +104,12 @@ class PPO(nn.Module):
         said, entropy, values = self.look(ids, targets)
         # L^CLIP = mean min(r A, clip(r, 1 - eps, 1 + eps) A), where r = pi(a | s) / pi_old(a | s): equation 7
         ratio = (said - old).exp()
-        gain = torch.min(ratio * advantage, ratio.clamp(1 - self.clip, 1 + self.clip) * advantage)
+        gain = torch.min(ratio * advantage, ratio.clamp(1 - self.clip_range, 1 + self.clip_range) * advantage)
         # the published code clips values, too
-        near = old_values + (values - old_values).clamp(-self.clip, self.clip)
+        near = old_values + (values - old_values).clamp(-self.clip_range, self.clip_range)
         error = torch.max((values - returns).square(), (near - returns).square()) / 2
         # KL = mean (r - 1 - log r): Schulman 2020, "Approximating KL Divergence", k3
-        kl, clipped = ratio - 1 - (said - old), (ratio - 1).abs() > self.clip
+        kl, clipped = ratio - 1 - (said - old), (ratio - 1).abs() > self.clip_range
         self.seen.append([len(said), kl.sum().item(), clipped.sum().item()])
         # L^CLIP - c1 L^VF + c2 S, to be made large: equation 9
         return None, -(gain - error + self.entropy_weight * entropy).mean()
@@ -138,7 +138,7 @@ def train_command(args):
     # a copy of what is trained; the rest is the same memory
     reference = copy.deepcopy(model, {id(w): w for w in model.parameters() if not w.requires_grad}).eval()
     moving = [name for name, w in model.named_parameters() if w.requires_grad]
-    policy = PPO(model, args.clip, args.entropy_weight)
+    policy = PPO(model, args.clip_range, args.entropy_weight)
     if loaded:
         reference.load_state_dict(loaded["reference"], strict=False)
         policy.value.load_state_dict(loaded["value"])

@@ -16,6 +16,7 @@ from batches import mixed_batches, shuffled_batches, within_documents
 from checkpoint import ensured
 from cost import flops_per_token, matrix_speed
 from distributed import share_gradients
+from evaluation import evaluate
 from flags import UserError, shown
 from gpt import FAMILIES
 from lm_model import build, check_length, fingerprint, held_out_prompt, starting_point
@@ -58,7 +59,7 @@ def make_batches(args, count, tokenizer, train_tokens):
     if args.mix:
         batch = mixed_batches(texts, weights, *sizes)
     else:
-        pieces = {"shuffled": shuffled_batches, "random": trainer.random_batches}[args.order]
+        pieces = {"shuffled": shuffled_batches, "random": trainer.random_batches}[args.pieces]
         batch = pieces(train_tokens, *sizes)
     return within_documents(batch, tokenizer.end_of_text) if args.documents else batch
 
@@ -116,7 +117,7 @@ def train_command(args, count=1):
     print(f"{len(train_tokens):,} training and {len(val_tokens):,} validation tokens of {args.data}")
 
     def validate(most: int | None = 20_000):
-        return trainer.evaluate(model, val_tokens, args.batch_size, args.block_size, dtype, most)
+        return evaluate(model, val_tokens, args.batch_size, args.block_size, dtype, most)
 
     def sample(history):
         if history[-1]["validation_loss"] is not None:

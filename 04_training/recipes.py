@@ -39,7 +39,7 @@ RECIPES = {
 # flags that an unfinished run fixes, and what they are where neither it nor the recipe nor the user says
 CHOICES = {
     "family": "llama", "ngrams": 4, "ngram_rows": 65536, "ngram_dropout": 0.0, "optimizer": "muon",
-    "schedule": "linear", "warmup": 0.05, "final": 0.0, "weight_decay": 0.1, "clip": 1.0, "order": "shuffled",
+    "schedule": "linear", "warmup": 0.05, "final": 0.0, "weight_decay": 0.1, "clip": 1.0, "pieces": "shuffled",
     "mix": [], "documents": False, "multi_token": 0.0,
 }
 
@@ -69,7 +69,7 @@ def training_arguments(description):
     choice("clip", "the longest gradient that is followed whole", type=float)
     choice("multi_token", "weight of a second head's loss, which predicts the token after the next", type=float)
     group = parser.add_argument_group("batches")
-    choice("order", "shuffled: each piece of the text once before any comes again; random: from random places",
+    choice("pieces", "shuffled: each piece of the text once before any comes again; random: from random places",
            choices=["shuffled", "random"])
     group.add_argument("--mix", nargs=2, action="append", metavar=("DATA", "SHARE"),
                        help="another text, and the share of rows that come from it, all from random places;"

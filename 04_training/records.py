@@ -14,6 +14,7 @@ import torch
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "03_gpt"))
 import trainer
+from evaluation import evaluate
 from lm_model import build
 from nanogpt_recipe import characters
 from optimizers import make_optimizer
@@ -43,5 +44,5 @@ def trained(name, seed):
 def run(name, seed):
     """Train by a recipe -> (seconds of training, loss over the whole validation split, parameters)."""
     seconds, model, dtype, val_tokens = trained(name, seed)
-    loss = trainer.evaluate(model, val_tokens, 32, model.config.block_size, dtype)
+    loss = evaluate(model, val_tokens, 32, model.config.block_size, dtype)
     return seconds, loss, model.parameter_count()

@@ -26,10 +26,10 @@ import flags
 from batches import in_turn, pad_rows
 from chat_data import preferences
 from chat_template import conversation_tokens
+from evaluation import autocast, evaluating
 from fine_tuning import begin, fine_tune, fine_tuning_flags, open_model
 from flags import UserError
 from sft import ensure_sft
-from trainer import autocast, evaluating
 
 NUMBERS = {"batch_size": 16, "block_size": 256, "learning_rate": 3e-4, "steps": 150, "dropout": 0.1}
 REAL_NUMBERS = {"batch_size": 4, "learning_rate": 1e-4, "steps": 100, "dropout": 0.0}

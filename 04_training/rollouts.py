@@ -17,10 +17,10 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "03_gpt"))
 import docs_task
 from chat_data import conversations
 from chat_template import prompt_tokens
+from evaluation import autocast
 from flags import UserError
 from reward import judge, load_reward_model, until_end
 from sampling import Sampling, complete
-from trainer import autocast
 
 NO_END = 1.0  # what an answer loses that had to be cut off
 

@@ -21,11 +21,11 @@ import flags
 from chat_data import conversations
 from chat_template import conversation_tokens
 from checkpoint import ensured
+from evaluation import autocast, evaluating
 from fine_tuning import begin, fine_tune, fine_tuning_flags, open_model
 from flags import UserError
 from packing import fill_rows, packed, packed_batches
 from pretraining import ensure_model
-from trainer import autocast, evaluating
 
 NUMBERS = {"batch_size": 8, "block_size": 256, "learning_rate": 1e-3, "steps": 170, "dropout": 0.1}
 REAL_NUMBERS = {"batch_size": 4, "block_size": 256, "learning_rate": 5e-4, "steps": 60, "dropout": 0.0}

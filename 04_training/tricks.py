@@ -18,6 +18,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "03_gpt"))
 import flags
 import trainer
 from batches import shuffled_batches
+from evaluation import evaluate
 from gpt import GPT, GPTConfig
 from nanogpt_recipe import characters, nanogpt_run
 from optimizers import make_optimizer
@@ -76,7 +77,7 @@ def seconds_to(mark, settings, train_tokens, val_tokens, vocab_size, seed, most=
         optimizer.zero_grad()
         spent += time.perf_counter() - began
         if step % max(2, step // 25) == 0:  # a twenty-fifth of the way between two looks
-            loss = trainer.evaluate(model, val_tokens, 32, settings["block_size"], most=LOOKED_AT)
+            loss = evaluate(model, val_tokens, 32, settings["block_size"], most=LOOKED_AT)
             if loss <= mark:
                 return spent, step + 1
     return math.inf, most

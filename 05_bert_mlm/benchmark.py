@@ -24,6 +24,7 @@ import trainer
 from bert_model import BERT, BERTConfig
 from bert_pretrained import find
 from bert_tokens import Marks
+from evaluation import autocast
 from flags import UserError
 from masking import mask_tokens
 from wordpiece import WordPieceTokenizer
@@ -61,7 +62,7 @@ def our_step(model, optimizer, ids, targets, dtype):
 
 
 def their_step(model, optimizer, ids, targets, dtype):
-    with trainer.autocast(ids.device, dtype):
+    with autocast(ids.device, dtype):
         loss = model(input_ids=ids, labels=targets).loss
     loss.backward()
     torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)

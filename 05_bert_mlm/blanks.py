@@ -13,8 +13,8 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "03_gpt"))
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "04_training"))
 from batches import pad_rows
 from bert_model import mean_pooled
+from evaluation import autocast
 from flags import UserError
-from trainer import autocast
 
 AT_ONCE = 64  # rows that go through the model together
 

@@ -16,6 +16,7 @@ import flags
 from bert_model import BERT, FAMILIES, BERTConfig
 from bert_pretrained import is_pretrained, load_bert
 from bert_tokens import Marks, choose_tokenizer, from_state
+from evaluation import autocast, evaluating
 from flags import UserError, shown
 from lm_model import check_length, fingerprint, placed
 from masked_batches import held_out_batches, masked_batches
@@ -24,7 +25,6 @@ from optimizers import make_optimizer
 from prepare import ensure_tokens, open_tokens
 from schedules import SCHEDULES
 from sentence_pairs import documents_of, held_out_pairs, pair_batches
-from trainer import autocast, evaluating
 from training_run import train_and_keep
 
 DEFAULT_CHECKPOINT, SHORT_CHECKPOINT = flags.CHECKPOINTS / "05_bert_mlm.pt", flags.CHECKPOINTS / "05_short.pt"

@@ -33,12 +33,12 @@ from bert_model import BERT, FAMILIES, BERTConfig
 from bert_pretrained import is_pretrained, load_bert
 from bert_tokens import Marks, from_state, teach_to_mask
 from docs_questions import BASELINES, exact_match, table
+from evaluation import autocast, evaluating
 from flags import UserError, shown
 from lm_model import placed
 from optimizers import make_optimizer
 from prepare import ensure_tokenizer
 from schedules import linear
-from trainer import autocast, evaluating
 from training_run import train_and_keep
 
 NUMBERS = {"batch_size": 32, "learning_rate": 1e-3, "steps": 200, "dropout": 0.0}

@@ -19,6 +19,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "03_gpt"))
 import flags
 import measure
 import trainer
+from evaluation import evaluate
 from flags import UserError
 from gpt import GPT, GPTConfig
 from kan_layer import KAN
@@ -62,7 +63,7 @@ def run(kind, args, seed, vocab_size, train_tokens, val_tokens):
         model = with_kans(model, batch, args.grid_size)
 
     def validate(most: int | None = 20_000):
-        return trainer.evaluate(model, val_tokens, args.batch_size, args.block_size, most=most)
+        return evaluate(model, val_tokens, args.batch_size, args.block_size, most=most)
 
     began = time.process_time()
     history = trainer.train(model, batch, trainer.make_optimizer(model, args.learning_rate),

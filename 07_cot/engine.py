@@ -16,12 +16,12 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "checkpoints"))
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "03_gpt"))
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "04_training"))
 from chat_template import prompt_tokens
+from evaluation import autocast
 from fast_decode import for_writing
 from fine_tuning import open_model
 from flags import UserError
 from lm_model import placed
 from sampling import Sampling, complete, stream
-from trainer import autocast
 from writing import stop_at, until
 
 AT_ONCE = 32  # texts in a batch

@@ -22,10 +22,10 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "checkpoints"))
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "03_gpt"))
 import flags
 from chains import room
+from evaluation import autocast
 from policy_loss import GRPO, STDS, VARIANTS, PolicyLoss, advantages, token_weights
 from problem_batches import padded
 from self_training import Enough, entropy_of, self_training_arguments, train_student
-from trainer import autocast
 
 NUMBERS = {"batch_size": 128, "learning_rate": 5e-5, "steps": 60}
 CHOICES = {"data": "arithmetic", "questions": 48, "samples": 8, "temperature": 1.0, "optimizer": "adamw",

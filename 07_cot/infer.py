@@ -23,6 +23,7 @@ import flags
 from asking import ask, chosen_engine, engine_flags, examine, is_reasoner
 from chains import Chain, Guide, calculator, mod_10_calculator, row_generators, think
 from distributed import processes
+from evaluation import autocast
 from exam_questions import EXAMS
 from family_runs import measured_runs
 from fast_decode import for_writing
@@ -34,7 +35,6 @@ from tasks import family_of, find
 from thought_tree import draw_tree, tree_of
 from thought_tree_page import write_page
 from thoughts import routed
-from trainer import autocast
 from verifier import ensure_verifiers, load_verifier, scores
 from voting import tally
 from writing_flags import check_sampling, sampling_flags

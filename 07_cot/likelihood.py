@@ -17,9 +17,9 @@ import torch
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "checkpoints"))
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "03_gpt"))
 from engine import LocalEngine
+from evaluation import autocast
 from flags import UserError
 from prompting import LETTERS, listed, listed_beginning, unlisted, unlisted_beginning
-from trainer import autocast
 
 WAYS = ("letters", "choices")  # the likeliest letter; the likeliest choice, per character
 AT_ONCE = 8  # texts in a batch

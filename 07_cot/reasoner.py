@@ -15,6 +15,7 @@ import flags
 import lm_model
 from annotate import load_annotated
 from chains import think
+from evaluation import autocast, evaluating
 from flags import UserError, shown
 from objectives import ChainLoss
 from optimizers import make_optimizer
@@ -22,7 +23,6 @@ from problem_batches import STYLES, example, new_tokenizer, padded, problem_batc
 from schedules import linear
 from tasks import FAMILIES, draw, find
 from tokenizer import from_state
-from trainer import autocast, evaluating
 from training_run import train_and_keep
 
 NUMBERS = {

@@ -25,11 +25,11 @@ from torch import nn
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "checkpoints"))
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "03_gpt"))
 import checkpoint
+from evaluation import autocast
 from family import encoded, write_steps
 from fast_decode import for_writing
 from sampling import Sampling, complete
 from thought_plan import collated
-from trainer import autocast
 
 AT_ONCE = 256  # texts that are read together
 ALWAYS = 2.0  # a threshold that no probability reaches: think until the thoughts end

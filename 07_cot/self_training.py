@@ -24,6 +24,7 @@ import flags
 from chain_labels import is_solved
 from chains import think
 from early_reasoner import ensure_trained
+from evaluation import autocast, evaluating
 from family import Family
 from fast_decode import for_writing
 from flags import UserError, shown
@@ -37,7 +38,6 @@ from sampling import Sampling
 from schedules import constant
 from tasks import draw, find
 from tokenizer_base import Tokenizer
-from trainer import autocast, evaluating
 from training_run import train_and_keep
 
 BEGINNER = {"data": "arithmetic", "difficulty": 8, "batch_size": 48, "steps": 106}  # solves .40 of validation problems

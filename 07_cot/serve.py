@@ -26,10 +26,10 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "03_gpt"))
 import flags
 from chat_request import Refusal, messages_in, request_in, text
 from engine import generator, load_engine
+from evaluation import autocast
 from flags import UserError
 from reasoner import ensure_reasoner
 from sampling import Completion, stream
-from trainer import autocast
 from writing import until
 
 MOST_BYTES = 1 << 20  # of a request

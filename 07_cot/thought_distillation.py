@@ -22,6 +22,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "04_training"))
 import checkpoint
 from chains import row_generators, think
 from distill import Distilled
+from evaluation import autocast
 from family import encoded
 from fast_decode import for_writing
 from gpt import GPT, GPTConfig
@@ -41,7 +42,6 @@ from thought_plan import (
     unfinished,
     writing,
 )
-from trainer import autocast
 
 SIZES = {"embedding_size": 64, "head_count": 4, "key_value_head_count": 4, "layer_count": 4, "window_layers": 2}
 SEQUENCE = {"learning_rate": 1e-2, "tokens": 2048, "ahead": 6, "ahead_weight": 0.1}

@@ -19,12 +19,12 @@ import checkpoint
 import flags
 from batches import pad_rows
 from chains import CALCULATORS, Guide
+from evaluation import evaluating
 from family import encoded, problems
 from optimizers import make_optimizer
 from sampling import Sampling
 from schedules import linear
 from tasks import find
-from trainer import evaluating
 from training_run import train_and_keep
 
 BASE = {"learning_rate": 4e-3, "tokens": 2048, "ahead": 18, "ahead_weight": 0.2}  # 18 are three steps of arithmetic

@@ -31,6 +31,7 @@ from batches import in_turn, pad_rows
 from chain_labels import auc, example, is_solved, places, step_labels, with_end
 from chains import room, row_generators, think
 from early_reasoner import EARLY, ensure_early
+from evaluation import autocast, evaluating
 from flags import UserError, shown
 from gpt import GPT, GPTConfig
 from lm_model import placed
@@ -40,7 +41,6 @@ from sampling import Sampling
 from schedules import linear
 from tasks import draw, find
 from tokenizer import from_state
-from trainer import autocast, evaluating
 from training_run import train_and_keep
 
 KINDS = ("process", "outcome")

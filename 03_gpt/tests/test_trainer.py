@@ -12,8 +12,10 @@ import sampling
 import torch
 import trainer
 import training_log
+from evaluation import evaluate
 from flags import UserError
 from gpt import GPT, GPTConfig
+from training_bar import duration
 
 TOKENS = np.random.default_rng(0).integers(20, size=500).astype(np.uint16)
 
@@ -62,8 +64,8 @@ def test_evaluate_is_the_mean_over_every_token():
         targets = torch.from_numpy(TOKENS[i + 1 : i + 9].astype(np.int64))
         total += torch.nn.functional.cross_entropy(logits, targets, reduction="sum").item()
     model.train()
-    assert trainer.evaluate(model, TOKENS, 4, 8) == pytest.approx(total / 499, abs=1e-5)
-    assert model.training and math.isnan(trainer.evaluate(model, TOKENS[:1], 4, 8))
+    assert evaluate(model, TOKENS, 4, 8) == pytest.approx(total / 499, abs=1e-5)
+    assert model.training and math.isnan(evaluate(model, TOKENS[:1], 4, 8))
 
 
 def test_micro_batches_change_nothing(monkeypatch):
@@ -193,7 +195,7 @@ def test_log_and_loss_curve(tmp_path):
 
 def test_duration():
     for seconds, words in ((5, "5 seconds"), (150, "2 minutes"), (4000, "67 minutes"), (9e5, "10 days")):
-        assert trainer.duration(seconds) == words
+        assert duration(seconds) == words
 
 
 def test_top_k_and_top_p():

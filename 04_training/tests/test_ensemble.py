@@ -6,6 +6,7 @@ import pytest
 import records
 import torch
 import trainer
+from evaluation import evaluate
 from for_tests import refuse
 from gpt import FAMILIES, GPT, GPTConfig
 
@@ -17,7 +18,7 @@ def test_probabilities_are_those_whose_loss_evaluate_gives(length):
     tokens = np.random.default_rng(0).integers(20, size=length).astype(np.uint16)
     said = ensemble.probabilities(model, torch.float32, tokens, rows=3)
     assert said.shape == (length - 1,)
-    assert -said.log().mean().item() == pytest.approx(trainer.evaluate(model, tokens, 3, 8), rel=1e-5)
+    assert -said.log().mean().item() == pytest.approx(evaluate(model, tokens, 3, 8), rel=1e-5)
 
 
 @pytest.mark.slow

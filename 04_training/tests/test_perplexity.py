@@ -10,6 +10,7 @@ import pytest
 import torch
 import trainer
 from char_tokenizer import CharTokenizer
+from evaluation import evaluate
 from flags import UserError
 from for_tests import oracle, refuse, shared, skip, succeed
 from gpt import GPT, GPTConfig
@@ -95,7 +96,7 @@ def test_smollm2_equals_the_recipe_of_transformers(tmp_path):
 def test_blocks_side_by_side_are_the_validation_loss_of_training():
     model = make()
     nats, count = score(model, TOKENS, 33, 32)
-    assert nats / count == pytest.approx(trainer.evaluate(model, TOKENS, 4, 32), abs=1e-5)
+    assert nats / count == pytest.approx(evaluate(model, TOKENS, 4, 32), abs=1e-5)
 
 
 def test_the_size_of_batches_changes_nothing(monkeypatch):

@@ -40,7 +40,7 @@ QUESTIONS = asked("a?", "bb b?", "c c c c?", "d?", "ee?", "f f?", "gg g g g?", "
 def rollouts_of(model, score, *words, reference=None):
     args = ppo.arguments().parse(["--rollout", "8", "--max_new_tokens", "8", "--reward_at", "end", *map(str, words)])
     args.batch_size, args.seed = args.typed.get("batch_size", 4), 1337
-    policy = ppo.PPO(model, args.clip, args.entropy_weight)
+    policy = ppo.PPO(model, args.clip_range, args.entropy_weight)
     return rollouts.Rollouts(policy, reference or tiny().eval(), TOKENIZER, QUESTIONS, score, args, torch.float32)
 
 
@@ -123,7 +123,7 @@ def test_beyond_the_clip_on_the_good_side_nothing_more_is_gained(advantage, shif
 
 def test_the_loss_is_that_of_equation_9():
     """Term by term, in numpy's way, from the log-probabilities that the model itself gives."""
-    policy = ppo.PPO(tiny(), clip=0.1, entropy_weight=0.3)
+    policy = ppo.PPO(tiny(), clip_range=0.1, entropy_weight=0.3)
     torch.nn.init.normal_(policy.value.weight)
     parts = batch_of(policy, 0.0)
     torch.manual_seed(1)
@@ -344,8 +344,8 @@ def test_what_nothing_can_be_learned_with_is_refused(folder):
         "04_training/ppo.py", *words_of(folder, "no_save"), "--rollout", 6)
     for words, said in (
         (("--beta", -0.1), "beta -0.1 must be at least 0.0"), (("--beta", "inf"), "beta inf must be at least 0.0"),
-        (("--gamma", 1.5), "gamma 1.5 must be at least 0.0 and at most 1.0"), (("--clip", 0), "clip 0.0 must be"),
-        (("--epochs", 0), "epochs 0 must be"), (("--target_kl", "nan"), "target_kl nan must be"),
+        (("--gamma", 1.5), "gamma 1.5 must be at least 0.0 and at most 1.0"), (("--epochs", 0), "epochs 0 must be"),
+        (("--clip_range", 0), "clip_range 0.0 must be"), (("--target_kl", "nan"), "target_kl nan must be"),
         (("--smoothing", -1), "smoothing -1.0"), (("--reward", "nowhere.pt"), "no checkpoint nowhere.pt"),
         (("--reward", folder / "lm.pt"), "is no reward model"), (("--reward", "judge"), "knows the answers of docs"),
         (("--max_new_tokens", 30), "no question of"),
