@@ -142,6 +142,10 @@ def test_the_numbers_of_a_readme_are_the_measured_ones(chapter):
     results = json.loads((chapter / "figures/benchmark.json").read_text(encoding="utf-8"))
     readme = (chapter / "README.md").read_text(encoding="utf-8")
     assert readme == measure.readme_with(results, readme), "the table is not that of benchmark.json"
+    table = readme.partition(measure.BEGIN)[2].partition(measure.END)[0]
+    headline = re.search(r"<summary>([^<]*)</summary>\s*" + re.escape(measure.BEGIN), readme)
+    for number in re.findall(r"\d+\.\d+", headline[1] if headline else ""):
+        assert re.search(rf"(?<![\d.]){re.escape(number)}(?!\d)", table), f"above the folded table: no row has {number}"
 
 
 def test_the_page_of_all_claims_has_the_numbers_of_the_readmes_and_of_the_last_run():
