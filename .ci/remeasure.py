@@ -60,6 +60,12 @@ CLAIMS = {  # (page, command as it stands there): {what is claimed: a pattern wh
         "test RMSE, KAN": r"KAN (?:.*\n)+?.*test RMSE ([\d.e-]+)", "MLP": r"MLP (?:.*\n)+?.*test RMSE ([\d.e-]+)"},
     ("06_kan/EXPERIMENTS.md", "python 06_kan/train.py -d four --trials 20 -s no_save"): {
         "test RMSE, KAN": r"KAN (?:.*\n)+?.*test RMSE ([\d.e-]+)"},
+    ("06_kan/EXPERIMENTS.md", "python 06_kan/train.py --widths 2 5 1 --grid 5 --optimizer adamw --sparsity 0.05"
+                              " --starts 1 -s checkpoints/06_sparse.pt 0.03 4000"): {
+        "test RMSE, blind KAN": r"KAN (?:.*\n)+?.*test RMSE ([\d.e-]+)"},
+    ("06_kan/EXPERIMENTS.md", "python 06_kan/train.py -l checkpoints/06_sparse.pt --prune 0.05 --optimizer lm"
+                              " --grid 5 5 10 20 40 80 -s checkpoints/06_pruned.pt"): {
+        "test RMSE, pruned": r"KAN (?:.*\n)+?.*test RMSE ([\d.e-]+)"},
     ("06_kan/EXPERIMENTS.md", "python 06_kan/scaling_law.py"): {"slope": r"on: (-[\d.]+)"},
     ("06_kan/EXPERIMENTS.md", "python 06_kan/kan_in_gpt.py"): {
         "loss, MLP": r"MLP \| [\d,]+ \| ([\d.]+)", "loss, KAN": r"KAN \| [\d,]+ \| ([\d.]+)"},

@@ -61,6 +61,7 @@ WORDS = {
     "05_bert_mlm/two_sides.py": "32 4 32 1e-2 2 2 1",
     "05_bert_mlm/mask_rates.py": "--rates 0.2 --seconds 0.01 32 4 32 1e-2 2 1",
     "06_kan/by_hand.py": "",
+    "06_kan/train.py -l": "--points 200 -- 0.01 10",
     "06_kan/train.py": "--starts 1 --trials 1 --grid 3 --points 200 -- 0.01 10",
     "06_kan/infer.py": "",
     "06_kan/answer.py": "-d product --seeds 1 --seconds 0.1",
@@ -107,6 +108,10 @@ INSTEAD = {
         "python 04_training/sft.py -l talker.pt --lora -d my.jsonl --show 1",
     "python 04_training/sft.py -l smollm2 --lora -d my.jsonl -s checkpoints/mine.pt 4 256 1e-3 60":
         "python 04_training/sft.py -l talker.pt --lora -d my.jsonl -s checkpoints/mine.pt 2 256 1e-3 2",
+    "python 06_kan/train.py --widths 2 5 1 --grid 5 --optimizer adamw --sparsity 0.05 --starts 1"
+    " -s checkpoints/06_sparse.pt 0.03 4000":
+        "python 06_kan/train.py --widths 2 5 1 --grid 5 --optimizer adamw --sparsity 0.05 --starts 1"
+        " -s checkpoints/06_sparse.pt --points 200 0.03 100",
     "python 04_training/judge.py smollm2 checkpoints/smollm2_sft.pt checkpoints/smollm2_dpo.pt"
     " checkpoints/smollm2_ppo.pt --limit 120":
         "python 04_training/judge.py checkpoints/04_sft.pt checkpoints/smollm2_sft.pt checkpoints/smollm2_dpo.pt"
@@ -133,6 +138,10 @@ FIRST = {
     "05_bert_mlm/(infer|question_answering)": "python 05_bert_mlm/train.py",
     "question_answering.py --ask": "python 05_bert_mlm/question_answering.py",
     "06_kan/infer": "python 06_kan/train.py",
+    "06_sparse.pt": "python 06_kan/train.py --widths 2 5 1 --grid 5 --optimizer adamw --sparsity 0.05 --starts 1"
+                    " -s checkpoints/06_sparse.pt 0.03 4000",
+    "06_pruned.pt": "python 06_kan/train.py -l checkpoints/06_sparse.pt --prune 0.05 --optimizer lm"
+                    " --grid 5 5 10 20 40 80 -s checkpoints/06_pruned.pt",
     "arithmetic_early": "python 07_cot/vote_curve.py",
     "comparison|--eval gsm8k|How many legs|serve.py|my.jsonl": TALKER,
     ":8000/v1": "python 07_cot/serve.py",

@@ -14,29 +14,25 @@ import math
 import sys
 import time
 from pathlib import Path
-from statistics import geometric_mean, median
+from statistics import geometric_mean
 
-import numpy as np
+import answer_summary as summary
 import torch
+from answer_summary import NETWORKS, OPTIMIZERS, SIZED, TRACED, usual_size
 from functions import SHAPES, TARGETS, find, sample
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "checkpoints"))
 import flags
-from approximate import FAILED, equal_mlp
+from approximate import equal_mlp
 from atomic import replacing, save_figure
 from flags import UserError, shown
 from least_squares import rmse
-from matplotlib.figure import Figure
 from measure import machine
 from watched_fits import Recipe, Watch, fit_start, restored
 
 POINTS = 1000  # to learn from, and as many for the test
-PARAMETERS = {"four": 320, "hundred": 909}  # of each network, as near as can be; 210 of the others
 LONGER = {"hundred": 3}  # times the others' seconds
-SIZES, SIZED, SIZED_SEEDS = (50, 100, 420), ("exp_sin", "III.10.19"), 3  # of the first figure, with lm
-TRACED = ("exp_sin", "III.10.19")  # of the second figure
-OPTIMIZERS = ("adamw", "lbfgs", "lm")
-NETWORKS = ("KAN, told", "KAN, blind", "MLP, 1 hidden", "MLP, 2 hidden", "MLP, 3 hidden")
+SIZES, SIZED_SEEDS = (50, 100, 420), 3  # of the figure of parameters, besides the usual size; with lm
 COLUMNS = ("function", "network", "optimizer", "seed", "size", "budget", "widths", "parameters", "train", "test",
            "steps", "gradients", "seconds", "trace")
 KEY = COLUMNS[:6]
@@ -106,7 +102,7 @@ def run(cell, built, learning_rate=None) -> dict:
     assert watch.kept  # the first step keeps one
     model = restored(kind, watch.kept)
     watch.trace.append((watch.steps, watch.gradients, watch.rows[-1][2], rmse(model, *test)))
-    keep_trace = name in TRACED and cell["size"] == PARAMETERS.get(name, 210)
+    keep_trace = name in TRACED and cell["size"] == usual_size(name)
     return cell | {"widths": "-".join(map(str, config["widths"])), "parameters": model.parameter_count(),
                    "train": watch.kept.error, "test": watch.trace[-1][3], "steps": watch.steps,
                    "gradients": watch.gradients, "seconds": watch.rows[-1][2],
@@ -123,7 +119,7 @@ def cells(names, seeds, seconds):
     for seed in seeds:
         for name in names:
             for optimizer in OPTIMIZERS:
-                yield from of(name, optimizer, seed, PARAMETERS.get(name, 210))
+                yield from of(name, optimizer, seed, usual_size(name))
     for seed in seeds[:SIZED_SEEDS]:
         for name in (name for name in names if name in SIZED):
             for count in SIZES:
@@ -152,104 +148,6 @@ def save(path, rows):
     lines = ",\n".join(json.dumps([rounded(row[column]) for column in COLUMNS]) for row in rows)
     with replacing(path) as beside:
         beside.write_text(f'{{"machine": {json.dumps(machine("torch"))},\n"rows": [\n{lines}\n]}}\n', encoding="utf-8")
-
-
-def groups(rows):
-    """(function, optimizer, network) -> its rows, one for each seed."""
-    found = {}
-    for row in rows:
-        if row["size"] == PARAMETERS.get(row["function"], 210):
-            found.setdefault((row["function"], row["optimizer"], row["network"]), []).append(row)
-    return found
-
-
-def failures(rows):
-    """How many ended above FAILED times the best of the same network, function and optimizer."""
-    return sum(row["test"] > FAILED * min(row["test"] for row in rows) for row in rows)
-
-
-def middle(rows, column="test"):
-    return median(row[column] for row in rows)
-
-
-def table(rows):
-    """Median and best test RMSE of the seeds, and failures; the lowest median of a line is bold."""
-    found = groups(rows)
-    yield "| function | optimizer | " + " | ".join(NETWORKS) + " |"
-    yield "|---" * (2 + len(NETWORKS)) + "|"
-    for name, optimizer in dict.fromkeys(key[:2] for key in found):
-        of = {network: found.get((name, optimizer, network)) for network in NETWORKS}
-        lowest = min(middle(each) for each in of.values() if each)
-        words = []
-        for each in of.values():
-            if each:
-                word, lost = f"{middle(each):.1e}", failures(each)
-                words.append((f"**{word}**" if middle(each) == lowest else word)
-                             + f" / {min(row['test'] for row in each):.1e}" + (f", {lost} failed" if lost else ""))
-            else:
-                words.append("")
-        yield f"| {name} | {optimizer} | " + " | ".join(words) + " |"
-
-
-def costs(rows):
-    """What each network costs with each optimizer, and how often it is the best one: over all functions."""
-    found = groups(rows)
-    yield ("| network | optimizer | lowest median on | RMSE, times the lowest | failed | steps | gradients | seconds |"
-           " ms a step |")
-    yield "|---" * 9 + "|"
-    for network in NETWORKS:
-        for optimizer in OPTIMIZERS:
-            mine = {key[0]: each for key, each in found.items() if key[1:] == (optimizer, network)}
-            if not mine:
-                continue
-            every = [row for each in mine.values() for row in each]
-            times = [middle(each) / min(middle(other) for key, other in found.items() if key[:2] == (name, optimizer))
-                     for name, each in mine.items()]
-            step = 1000 * median(row["seconds"] / max(1, row["steps"]) for row in every)
-            yield (f"| {network} | {optimizer} | {times.count(1)} of {len(mine)} | {geometric_mean(times):.1f} |"
-                   f" {sum(failures(each) for each in mine.values())} of {len(every)} | {middle(every, 'steps'):,.0f} |"
-                   f" {middle(every, 'gradients'):,.0f} | {middle(every, 'seconds'):.2f} | {step:.2f} |")
-
-
-def among(rows, names):
-    return [name for name in names if any(row["function"] == name for row in rows)]
-
-
-def draw_parameters(rows, path):
-    """Test RMSE against parameters with lm: a line of medians, and every seed a point."""
-    figure, names = Figure(figsize=(9, 4), layout="constrained"), among(rows, SIZED)
-    for axes, name in zip(figure.subplots(1, len(names), squeeze=False)[0], names):
-        for i, network in enumerate(NETWORKS):
-            mine = [row for row in rows if (row["function"], row["network"], row["optimizer"]) == (name, network, "lm")]
-            sizes = sorted({row["parameters"] for row in mine})
-            lines = [median(row["test"] for row in mine if row["parameters"] == size) for size in sizes]
-            axes.plot(sizes, lines, color=f"C{i}", label=network)
-            axes.plot([row["parameters"] for row in mine], [row["test"] for row in mine], ".", color=f"C{i}", ms=4)
-        axes.set(title=name, xlabel="parameters", xscale="log", yscale="log")
-        axes.grid(alpha=0.3)
-    figure.axes[0].set_ylabel("test RMSE, lm")
-    figure.axes[0].legend(frameon=False)
-    save_figure(figure, path)
-
-
-def draw_costs(rows, path):
-    """Test RMSE against steps, gradient evaluations and seconds: medians of the seeds."""
-    figure, names = Figure(figsize=(12, 7), layout="constrained"), among(rows, TRACED)
-    found, drawn = groups(rows), ("KAN, told", "KAN, blind", "MLP, 2 hidden")
-    for line, name in zip(figure.subplots(len(names), 3, sharey="row", squeeze=False), names):
-        for axes, column, label in zip(line, range(3), ("steps", "gradient evaluations", "seconds of one core")):
-            for i, network in enumerate(drawn):
-                for optimizer, style in zip(OPTIMIZERS, (":", "--", "-")):
-                    traces = [np.array(row["trace"]) for row in found[name, optimizer, network]]
-                    places = np.geomspace((1, 1, 1e-3)[column], max(trace[-1, column] for trace in traces), 60)
-                    heights = [trace[np.searchsorted(trace[:, column], places, side="right").clip(1) - 1, 3]
-                               for trace in traces]
-                    axes.plot(places, np.median(heights, 0), style, color=f"C{i}", label=f"{network}, {optimizer}")
-            axes.set(xlabel=label, xscale="log", yscale="log")
-            axes.grid(alpha=0.3)
-        line[0].set_ylabel(f"{name}: test RMSE")
-    figure.axes[0].legend(frameon=False, fontsize=8)
-    save_figure(figure, path)
 
 
 def tune(seconds):
@@ -291,10 +189,10 @@ def main():
             if number % 50 == 0 or number == len(wanted):
                 print(f"{number} of {len(wanted)} fits", file=sys.stderr, flush=True)
     rows = [there[tuple(cell.values())] for cell in wanted]
-    for draw, names, what in ((draw_parameters, SIZED, "parameters"), (draw_costs, TRACED, "costs")):
-        if among(rows, names):
-            draw(rows, Path(args.output) / f"answer_{what}.png")
-    print(*table(rows), "", *costs(rows), "", sep="\n")
+    for draw, names, what in ((summary.draw_parameters, SIZED, "parameters"), (summary.draw_costs, TRACED, "costs")):
+        if summary.among(rows, names):
+            save_figure(draw(rows), Path(args.output) / f"answer_{what}.png")
+    print(*summary.table(rows), "", *summary.costs(rows), "", sep="\n")
     print(f"{len(rows)} fits in {shown(path)}, figures of them in {shown(args.output)}")
 
 

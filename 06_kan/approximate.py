@@ -8,6 +8,7 @@
 """
 
 import argparse
+import math
 import sys
 from pathlib import Path
 
@@ -18,9 +19,9 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "checkpoints"))
 import checkpoint
 import flags
 from atomic import save_figure
+from fit_report import NAMES, draw_losses, report
 from flags import UserError, shown
-from least_squares import rmse
-from matplotlib.figure import Figure
+from kan_tools import prune
 from mlp import ACTIVATIONS
 from watched_fits import Kept, Recipe, fit_starts, restored
 
@@ -28,8 +29,6 @@ DEFAULT_CHECKPOINT = flags.CHECKPOINTS / "06_kan.pt"
 STEPS = {"lm": 160, "lbfgs": 400, "adamw": 2000}
 DEFAULTS = {"data": "exp_sin", "widths": None, "mlp_widths": None, "activation": "silu", "grid": None,
             "order": 3, "optimizer": "lm", "starts": 5, "trials": 1, "points": 2000}
-NAMES = {"kan": "KAN", "mlp": "MLP"}
-FAILED = 10  # times the error of the best start: what is worse sits in a valley that it can't leave
 ENOUGH = 320  # parameters of a KAN, above which the default grids become no finer
 MOST = 2000  # parameters with lm, whose matrix of all pairs has to be solved in each step
 
@@ -112,6 +111,10 @@ def training_arguments(description):
                                                                f" the best one (default: {DEFAULTS['trials']})")
     group.add_argument("--points", type=int, metavar="N",
                        help=f"of a function, for training, and as many for the test (default: {DEFAULTS['points']})")
+    group.add_argument("--sparsity", type=float, metavar="SHARE", default=0.0, help="with adamw: how much the KAN's"
+                       " loss counts few and small curves, such as 0.003")
+    group.add_argument("--prune", type=float, metavar="SHARE", default=0.0, help="with -l: first leave out edges and"
+                       " neurons of the KAN, as infer.py does")
     group.add_argument("--seed", type=int, help="the same seed gives the same numbers (default: 1337)")
     parser.checkpointed |= DEFAULTS | {"seed": 1337}
     steps = ", ".join(f"{count} with {name}" for name, count in STEPS.items())
@@ -141,6 +144,8 @@ def settle(args, loaded, path):
     if args.learning_rate > 10:
         raise UserError(f"learning_rate {args.learning_rate} must be at most 10: 0.01 is a good one")
     flags.check_ranges(args, order=1, starts=1, trials=1, points=10)
+    if not 0 <= args.sparsity < math.inf or (args.sparsity and args.optimizer != "adamw"):
+        raise UserError(f"sparsity {args.sparsity:g} must be at least 0, and goes with --optimizer adamw")
     if args.grid and min(args.grid) < 1:
         raise UserError(f"grid {shown_number(args.grid)} must be of numbers that are at least 1")
 
@@ -170,43 +175,21 @@ def shown_number(value):
     return " ".join(map(str, value)) if isinstance(value, list) else str(value)
 
 
-def report(kind, watches, test, scale, classes):
-    """Print what a network came to; returns the best start's Kept."""
-    best = min(watches, key=lambda watch: watch.kept.error)
-    model, size = restored(kind, best.kept), scale["deviation"]
-    failed = sum(not watch.kept.error <= FAILED * best.kept.error for watch in watches)
-    of_grid = f", grid {model.grid_size}, order {model.order}" if kind == "kan" else f", {model.activation}"
-    print(f"{NAMES[kind]} {'-'.join(map(str, model.widths))}{of_grid}: {model.parameter_count():,} parameters")
-    print(f"    best of {len(watches)} starts: training RMSE {best.kept.error * size:.2e},"
-          f" test RMSE {rmse(model, *test) * size:.2e}")
-    if classes:
-        right = ((model(test[0]) > 0.5) == (test[1] > 0.5)).double().mean()
-        print(f"    {right:.1%} of the test points are in the right class")
-    print(f"    its cost: {best.steps:,} steps, {best.gradients:,} gradient evaluations, {best.rows[-1][2]:.2f} s;"
-          f" of all starts {sum(watch.rows[-1][2] for watch in watches):.2f} s")
-    print(f"    training RMSE of each start: {' '.join(f'{watch.kept.error * size:.1e}' for watch in watches)}")
-    print("    the same on the test points:",
-          *(f"{rmse(restored(kind, watch.kept), *test) * size:.1e}" for watch in watches))
-    print(f"    failed starts, above {FAILED} times the best: {failed} of {len(watches)}", flush=True)
-    return best.kept
+def leave_out(loaded, share):
+    """Prune the KAN of what a checkpoint holds. Raises UserError."""
+    if not loaded:
+        raise UserError("--prune is for a trained KAN: name its checkpoint with -l")
+    check_prune(share)
+    whole = restored("kan", Kept(loaded["configs"]["kan"], loaded["models"]["kan"], 0.0))
+    small = prune(whole, loaded["points"], share)
+    loaded["models"]["kan"], loaded["run"]["widths"] = small.state_dict(), small.widths
+    loaded["configs"]["kan"] |= {"widths": small.widths}
+    print(f"pruned to {'-'.join(map(str, small.widths))}")
 
 
-def draw_losses(watched, size, path, title):
-    """The training RMSE against steps and against seconds: each start a line, the best one a thick one."""
-    figure = Figure(figsize=(9, 3.8), layout="constrained")
-    for axes, column, label in zip(figure.subplots(1, 2, sharey=True), (0, 2), ("steps", "seconds")):
-        for (kind, watches), color in zip(watched.items(), ("C0", "C1")):
-            best = min(watches, key=lambda watch: watch.kept.error)
-            for watch in watches:
-                axes.plot([row[column] for row in watch.rows], [row[3] * size for row in watch.rows], color=color,
-                          lw=2 if watch is best else 0.7, alpha=1 if watch is best else 0.5,
-                          label=NAMES[kind] if watch is best else None)
-        axes.set(xlabel=label, yscale="log")
-        axes.grid(alpha=0.3)
-        axes.legend(frameon=False)
-    figure.axes[0].set_ylabel("training RMSE, lowest so far")
-    figure.suptitle(title)
-    save_figure(figure, path)
+def check_prune(share):
+    if not 0 <= share < 1:
+        raise UserError(f"prune {share} must be at least 0 and less than 1")
 
 
 def train_command(args):
@@ -214,6 +197,8 @@ def train_command(args):
     torch.set_num_threads(1)  # so little to do at a time that threads would only wait for each other
     load, save = flags.checkpoint_paths(args, DEFAULT_CHECKPOINT)
     loaded = checkpoint.load(load, "kan") if load else None
+    if args.prune:
+        leave_out(loaded, args.prune)
     settle(args, loaded, load)
     (x, y), test, scale = open_data(args.data, args.points, args.seed, loaded and loaded["scale"])
     configs = settle_widths(args, x.shape[1])
@@ -224,7 +209,8 @@ def train_command(args):
     print(f"{len(x):,} training and {len(test[0]):,} test points; {args.optimizer}, at most {args.steps:,} steps;"
           f" knowing nothing but the mean: RMSE {test[1].std() * scale['deviation']:.3f}", flush=True)
 
-    recipe = Recipe(args.optimizer, args.grid, max(1, args.steps // len(args.grid)), args.learning_rate, args.trials)
+    recipe = Recipe(args.optimizer, args.grid, max(1, args.steps // len(args.grid)), args.learning_rate, args.trials,
+                    sparsity=args.sparsity)
     seeds = range(args.seed, args.seed + args.starts)
     watched, kept, stopped = {}, {}, False
     for kind in NAMES:
@@ -245,7 +231,8 @@ def train_command(args):
         states = (loaded["models"] if loaded else {}) | {kind: each.state for kind, each in kept.items()}
         checkpoint.save(save, "kan", models=states, configs=configs, scale=scale, points=x[:1000].clone(), run=run,
                         errors={kind: each.error for kind, each in kept.items()}, stopped=stopped)
-        draw_losses(watched, scale["deviation"], save.with_suffix(".png"), f"{args.data}, {args.optimizer}")
+        figure = draw_losses(watched, scale["deviation"], f"{args.data}, {args.optimizer}")
+        save_figure(figure, save.with_suffix(".png"))
         print(f"checkpoint {shown(save)}, loss curves {shown(save.with_suffix('.png'))}")
     return None if stopped else {kind: each.error for kind, each in kept.items()}
 

@@ -11,8 +11,9 @@ import torch
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "checkpoints"))
 import flags
-from approximate import NAMES, ensure_model, load_models, shown_number
+from approximate import check_prune, ensure_model, load_models, shown_number
 from atomic import save_figure
+from fit_report import NAMES
 from flags import UserError, shown
 from functions import TARGETS, rescale, unscale, values
 from kan_tools import draw, formula, prune, suggest
@@ -63,8 +64,7 @@ def main():
                         help="first leave out edges and neurons that give less than this share of their layer's"
                              " largest, such as 0.01")
     args = parser.parse()
-    if not 0 <= args.prune < 1:
-        raise UserError(f"prune {args.prune} must be at least 0 and less than 1")
+    check_prune(args.prune)
     flags.check_ranges(args, digits=(1, 15))
     torch.set_num_threads(1)
     models, loaded = load_models(args.load_model or ensure_model())

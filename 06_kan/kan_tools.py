@@ -37,23 +37,37 @@ def layer_inputs(model, x):
     return inputs
 
 
+def shares_of_edges(curves):
+    """The deviation of each edge's curve (B, m, n), as a share of its layer's largest: (m, n).
+
+    The paper takes the mean |phi|. But a constant needs no edge of its own: bases of any other one sum to 1.
+    """
+    deviations = curves.std(0)
+    return deviations / deviations.max().clamp(min=1e-30)
+
+
 @torch.no_grad()
 def prune(model, x, threshold=1e-2):
     """A new, smaller KAN without hidden neurons that hardly matter on x (B, n), and with 0 for edges that hardly do.
 
     A neuron stays if both its largest edge in and its largest edge out are above `threshold` as shares of the largest
-    of their layers; an edge, if it is. Of each layer the largest neuron stays. Equation 2.21, with shares.
+    of their layers; an edge, if it is. Of each layer the largest neuron stays. The constants of what is left out go to
+    the largest edge beside it. Equation 2.21, with shares_of_edges.
     """
-    shares = [size / size.max().clamp(min=1e-30) for size in model.sizes_of_curves(x)]  # (m, n) each
+    curves = [layer.curves(z) for z, layer in zip(layer_inputs(model, x), model.layers)]  # (B, m, n) each
+    shares = [shares_of_edges(each) for each in curves]
     kept = [torch.arange(model.widths[0])]
     for before, after in zip(shares, shares[1:]):
         score = torch.minimum(before.amax(1), after.amax(0))
         kept.append((score > threshold).nonzero()[:, 0] if (score > threshold).any() else score.argmax()[None])
     kept.append(torch.arange(model.widths[-1]))
     small = KAN([len(places) for places in kept], model.grid_size, model.order).to(x)
-    for layer, new, share, inputs, outputs in zip(model.layers, small.layers, shares, kept, kept[1:]):
-        stays = (share > threshold)[outputs][:, inputs]
+    for layer, new, curve, share, inputs, outputs in zip(model.layers, small.layers, curves, shares, kept, kept[1:]):
+        share = share[outputs][:, inputs]
+        stays, means = share > threshold, curve.mean(0)[outputs]
         new.weight.copy_(layer.weight[outputs][:, :, inputs] * stays[:, None])
+        constant = means.sum(1) - (means[:, inputs] * stays).sum(1)  # of what is left out, (m,)
+        new.weight[range(len(outputs)), :-1, share.argmax(1)] += constant[:, None]
         new.grid.copy_(layer.grid[inputs])
         new.notice_uniform()
     return small
@@ -199,11 +213,10 @@ def formula(model, x, digits=3):
 def draw(model, x):
     """A figure of the KAN: inputs below, outputs above, on each edge its curve over what reaches it from x (B, n).
 
-    An edge is the darker, the more it gives (its |phi|_1 as a share of the largest of its layer).
+    An edge is the darker, the more it gives (shares_of_edges).
     """
     from matplotlib.figure import Figure
 
-    sizes, inputs = model.sizes_of_curves(x), layer_inputs(model, x)
     names = [f"x{i + 1}" for i in range(model.widths[0])]
     edges = max(layer.in_size * layer.out_size for layer in model.layers)
     figure = Figure(figsize=(max(3.0, 0.9 * edges), 2.4 * len(model.layers) + 0.4))
@@ -219,11 +232,11 @@ def draw(model, x):
         axes.plot([place(i, width) for i in range(width)], [level] * width, "o", color="black", zorder=3)
     for i, name in enumerate(names):
         axes.annotate(name, (place(i, model.widths[0]), -0.05), ha="center", va="top")
-    for level, (layer, size, reached) in enumerate(zip(model.layers, sizes, inputs)):
+    for level, (layer, reached) in enumerate(zip(model.layers, layer_inputs(model, x))):
         low, high = reached.amin(0), reached.amax(0)
         z = low + (high - low) * torch.linspace(0, 1, 100, dtype=x.dtype)[:, None]
         curves, count = layer.curves(z), layer.in_size * layer.out_size
-        shade = (size / size.max().clamp(min=1e-30)).clamp(min=0.05)
+        shade = shares_of_edges(layer.curves(reached)).clamp(min=0.05)
         for i in range(layer.in_size):
             for j in range(layer.out_size):
                 middle, alpha = place(i * layer.out_size + j, count), shade[j, i].item()

@@ -22,6 +22,7 @@ class Recipe:
     learning_rate: float = 0.01  # of adamw
     trials: int = 1  # short trials from so many beginnings, of which the best one goes on
     seconds: float = math.inf
+    sparsity: float = 0.0  # with adamw: how much a KAN's loss counts few and small curves
 
 
 @dataclass
@@ -71,7 +72,7 @@ class Watch:
         self.kept = Kept(config, {name: value.clone() for name, value in model.state_dict().items()}, error)
 
 
-def adamw(model, x, y, steps, learning_rate, on_step=unlimited):
+def adamw(model, x, y, steps, learning_rate, on_step=unlimited, sparsity=0.0):
     """All points in each step, and a learning rate that falls in a straight line to 0; returns the last RMSE in a list.
 
     Loshchilov and Hutter 2019, "Decoupled Weight Decay Regularization"; nothing decays here.
@@ -79,9 +80,10 @@ def adamw(model, x, y, steps, learning_rate, on_step=unlimited):
     optimizer = torch.optim.AdamW(model.parameters(), lr=learning_rate, weight_decay=0.0)
     for step in range(steps):
         optimizer.zero_grad()
-        loss = (model(x) - y).square().mean()
+        error = (model(x) - y).square().mean()
+        loss = error + sparsity * model.regularization(x) if sparsity else error
         loss.backward()
-        used = max(on_step(math.sqrt(loss.item()), 1, 1), step / steps)
+        used = max(on_step(math.sqrt(error.item()), 1, 1), step / steps)
         optimizer.param_groups[0]["lr"] = learning_rate * (1 - used)
         optimizer.step()
         if used >= 1:
@@ -109,7 +111,8 @@ def fit(watch, model, x, y, recipe, grid, steps, target=0.0):
         watch.begin(model, left)
         left -= 1
         if recipe.optimizer == "adamw":
-            return adamw(model, x, y, steps, recipe.learning_rate, watch.on_step)
+            sparsity = recipe.sparsity if isinstance(model, KAN) else 0.0
+            return adamw(model, x, y, steps, recipe.learning_rate, watch.on_step, sparsity)
         of = {"lm": levenberg_marquardt, "lbfgs": lbfgs}[recipe.optimizer]
         return of(model, x, y, steps=steps, target=target, on_step=watch.on_step)
 

@@ -10,6 +10,7 @@ import sys
 import time
 
 import answer
+import answer_summary as summary
 import pytest
 import scaling_law
 from for_tests import ROOT, heed_ctrl_c, refuse, succeed
@@ -22,7 +23,7 @@ PAGE = (ROOT / "06_kan/EXPERIMENTS.md").read_text(encoding="utf-8")
 
 def test_networks_have_equal_parameters():
     for name in TARGETS:
-        count = answer.PARAMETERS.get(name, 210)
+        count = answer.usual_size(name)
         built = [answer.network_of(name, network, optimizer, count)
                  for network in answer.NETWORKS for optimizer in answer.OPTIMIZERS]
         assert len(built) - built.count(None) == 3 * (5 - (name not in SHAPES) - (name == "hundred"))
@@ -39,9 +40,9 @@ def rows_of(*errors, network="KAN, told", optimizer="lm"):
 
 def test_the_tables_say_medians_best_ones_and_failures():
     rows = rows_of(2e-3, 1e-3, 4e-2) + rows_of(1e-3, 1e-3, 3e-3, network="MLP, 1 hidden")
-    line = list(answer.table(rows))[2]
+    line = list(summary.table(rows))[2]
     assert line == "| product | lm | 2.0e-03 / 1.0e-03, 1 failed |  | **1.0e-03** / 1.0e-03 |  |  |"
-    told, mlp = list(answer.costs(rows))[2:]
+    told, mlp = list(summary.costs(rows))[2:]
     assert told.startswith("| KAN, told | lm | 0 of 1 | 2.0 | 1 of 3 |")
     assert mlp.startswith("| MLP, 1 hidden | lm | 1 of 1 | 1.0 | 0 of 3 |")
 
@@ -93,7 +94,7 @@ def test_mistakes(tmp_path):
 def test_the_page_has_the_tables_of_the_results():
     rows = [row for row in answer.load(ROOT / "06_kan/figures/answer.json").values() if row["budget"] >= 2]
     assert len({row["seed"] for row in rows}) >= 5, "asked are five seeds"
-    for line in [*answer.table(rows), *answer.costs(rows)]:
+    for line in [*summary.table(rows), *summary.costs(rows)]:
         assert line in PAGE, f"not in EXPERIMENTS.md: {line}"
 
 

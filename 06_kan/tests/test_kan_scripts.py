@@ -10,6 +10,7 @@ import time
 
 import approximate
 import checkpoint
+import kan_tools
 import least_squares
 import numpy as np
 import pytest
@@ -279,6 +280,31 @@ def test_pruning_leaves_a_smaller_kan(tmp_path):
     assert "pruned to 2-1-1" in succeed(INFER, 0.5, 1, "--prune", 0.01, "-l", saved)
 
 
+def test_curves_that_cost_something_become_few():
+    """Of a sum, which needs two edges of six: what the others give beside the largest, with and without the price."""
+    x, _ = sample("exp_sin", 200, 0)
+    y, others = torch.sin(3 * x[:, :1]) + x[:, 1:], {}
+    for sparsity in (0.0, 0.05):
+        recipe = watched_fits.Recipe("adamw", [3], 600, 0.03, sparsity=sparsity)
+        (watch,), _ = watched_fits.fit_starts("kan", {"widths": [2, 2, 1], "grid_size": 3}, x, y, recipe, [0])
+        curves = watch.model.layers[0].curves(x)
+        assert watch.kept.error < 0.15 and watch.kept.error == pytest.approx(least_squares.rmse(watch.model, x, y))
+        others[sparsity] = kan_tools.shares_of_edges(curves).flatten().sort().values[:2].mean().item()
+    assert others[0.05] < others[0.0] / 5
+
+
+@pytest.mark.slow
+def test_from_a_wide_kan_to_a_pruned_one_that_is_fitted_on(tmp_path):
+    sparse, pruned = tmp_path / "sparse.pt", tmp_path / "pruned.pt"
+    out = succeed(TRAIN, "--widths", 2, 3, 1, "--grid", 5, "--optimizer", "adamw", "--sparsity", 0.1, "--starts", 1,
+                  "--points", 300, "--seed", 2, "-s", sparse, 0.03, 1500)
+    again = succeed(TRAIN, "-l", sparse, "--prune", 0.05, "--optimizer", "lm", "--grid", 5, 10, 20, "-s", pruned)
+    widths = [int(width) for width in re.match(r"pruned to 2-(\d)-1\nexp_sin", again).groups()]
+    assert approximate.load_models(pruned)[0]["kan"].widths == [2, *widths, 1] and widths < [3]
+    assert errors(again)[0] < errors(out)[0] / 100, "is lm freed from the price of curves?"
+    assert approximate.load_models(sparse)[0]["kan"].widths == [2, 3, 1], "what was loaded must stay"
+
+
 @pytest.mark.slow
 def test_classes():
     out = succeed(TRAIN, "-d", "moons", "--widths", 2, 2, 1, *SMALL, "-s", "no_save", 0.01, 60)
@@ -329,6 +355,8 @@ def test_mistakes_end_in_one_line_with_the_cure(trained, tmp_path):
     (("-d", "{odd}"), "line 3: y is 'three'"), (("-d", "{huge}"), "too large"),
     (("--widths", 3, 1), "must begin with 2"), (("--widths", 2, 0, 1), "must begin with 2"),
     (("--mlp_widths", 2, 5, 2), "and end with 1"), (("--grid", 0), "at least 1"),
+    (("--sparsity", 0.1), "goes with --optimizer adamw"), (("--sparsity", -1), "must be at least 0"),
+    (("--prune", 0.1), "name its checkpoint with -l"), (("-l", "{saved}", "--prune", 1), "less than 1"),
     (("--order", 0), "order 0 must be at least 1"), (("--starts", 0), "starts 0 must be at least 1"),
     (("--points", 3), "at least 10"), ((0,), "learning_rate 0.0 must be more than 0"), ((11,), "at most 10"),
     ((0.01, 0), "steps 0 must be"), (("-d", "hundred", "--grid", 40), "take --optimizer lbfgs"),

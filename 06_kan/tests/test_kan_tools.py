@@ -57,6 +57,8 @@ def test_pruning_silences_edges_that_give_nothing(trained):
             layer.notice_uniform()
         wide.layers[0].weight[:, :, :2] = model.layers[0].weight
         wide.layers[0].weight[:, :, 2] = 1e-5
+        wide.layers[0].weight[:, :-1, 2] += 0.7  # a constant, which moves what is left
+        wide.layers[0].weight[:, :-1, 0] -= 0.7
         wide.layers[1].weight[:] = model.layers[1].weight
     small = prune(wide, x)
     assert small.widths == [3, 1, 1] and (small.layers[0].weight[:, :, 2] == 0).all()
