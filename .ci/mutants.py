@@ -289,6 +289,12 @@ MUTANTS = {
         "places = ((x - first) / step).to(dtype)\n",
         "06_kan/tests/test_kan_speed.py::test_a_place_in_a_cell_is_not_rounded",
     ),
+    "constants that are lost with the edges that gave them": (
+        "06_kan/kan_tools.py",
+        "] += constant[:, None]",
+        "] += 0.0",
+        "06_kan/tests/test_kan_tools.py::test_pruning_silences_edges_that_give_nothing",
+    ),
 }
 
 
