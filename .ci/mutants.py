@@ -272,10 +272,10 @@ MUTANTS = {
         "07_cot/tests/test_thoughts.py::test_the_state_is_that_of_the_last_token",
     ),
     "near duplicates by another estimate": (
-        "07_cot/question_checks.py",
+        "07_cot/seen_questions.py",
         "return float((one == other).mean())",
         "return float((one <= other).mean())",
-        "07_cot/tests/test_question_checks.py::test_estimates_are_the_exact_resemblance",
+        "07_cot/tests/test_seen_questions.py::test_estimates_are_the_exact_resemblance",
     ),
     "a memory of tokens that a text does not have": (
         "07_cot/likelihood.py",

@@ -15,6 +15,7 @@ from functools import partial
 from pathlib import Path
 
 import numpy as np
+from matplotlib.figure import Figure
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "checkpoints"))
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "data"))
@@ -22,6 +23,7 @@ import bpe_plain
 import corpora
 import flags
 import measure
+from atomic import save_figure
 from bpe_fast import train_fast
 from hugging_face import as_oniguruma_writes
 from tokenizer import END_OF_TEXT, BPETokenizer, TiktokenTokenizer, count_words
@@ -177,22 +179,19 @@ def compression():
 
 
 def draw(results):
-    import matplotlib
-
-    matplotlib.use("Agg")
-    import matplotlib.pyplot as plt
-
-    figure, axes = plt.subplots(figsize=(6, 3.6), layout="constrained")
+    figure = Figure(figsize=(6, 3.6), layout="constrained")
+    axes = figure.subplots()
     for name, curve in results["seconds_per_merge"].items():
         axes.loglog(MERGES[1:], [1000 * seconds for seconds in curve["each"]], "o-", label=name)
     axes.set(title="Time for each merge, on 1 MB of text", xlabel="merge", ylabel="milliseconds")
     axes.set_xticks(MERGES[1:], [str(merge) for merge in MERGES[1:]])
     axes.minorticks_off()
     axes.legend()
-    figure.savefig(HERE / "figures/time_per_merge.png", dpi=110)
+    save_figure(figure, HERE / "figures/time_per_merge.png")
 
     compressed = results["compression"]
-    figure, (left, right) = plt.subplots(1, 2, figsize=(9, 3.6), layout="constrained")
+    figure = Figure(figsize=(9, 3.6), layout="constrained")
+    left, right = figure.subplots(1, 2)
     left.semilogx(*zip(*compressed["ours"]), "o-", label="ours, from the rest of the text")
     for name, (vocab_size, value) in compressed["peers"].items():
         left.semilogx(vocab_size, value, "s", label=name)
@@ -200,7 +199,7 @@ def draw(results):
     left.legend()
     right.loglog(*zip(*compressed["counts"]))
     right.set(title="How often the merged pair occurs", xlabel="merge", ylabel="times")
-    figure.savefig(HERE / "figures/compression.png", dpi=110)
+    save_figure(figure, HERE / "figures/compression.png")
 
 
 def main():

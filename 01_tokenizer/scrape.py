@@ -97,7 +97,7 @@ class Crawl:
             elif answer.problem is None:
                 charset = answer.content_type()[1]
                 page = read_page(answer.body, url, charset, answer.robots_headers, ROBOT)
-                line |= self.judge(page, answer, url, redirects)
+                line |= self.judge(page, url, redirects)
                 text = page.text if line["reason"] is None else None
         else:
             line["reason"] = DISALLOWED
@@ -133,7 +133,7 @@ class Crawl:
             return {"reason": "too many redirects"}
         return {"reason": "redirect", "instead": None if target in self.known else target}
 
-    def judge(self, page, answer, url, redirects):
+    def judge(self, page, url, redirects):
         """What to write down of a page that came: its links, and why its text is not taken, if it is not."""
         checksum = sha256(page.text.encode("utf-8")).hexdigest()
         found, not_followed = [], page.not_followed

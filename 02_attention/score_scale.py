@@ -35,9 +35,7 @@ def spread(weights):
 
 def main():
     parser = flags.Parser("Show what dividing the scores by too little or too much does to the softmax.")
-    parser.add_argument("embedding_size", nargs="?", type=int, default=384, help="width of the model")
-    parser.add_argument("block_size", nargs="?", type=int, default=256, help="keys that a query can look at")
-    parser.add_argument("head_count", nargs="?", type=int, default=6, help="heads that share the width")
+    flags.number_flags(parser, {"embedding_size": 384, "block_size": 256, "head_count": 6})
     parser.add_argument("-o", "--output", default=str(flags.CHECKPOINTS / "02_score_scale.png"), help="where to draw")
     args = parser.parse()
     flags.check_numbers(args)

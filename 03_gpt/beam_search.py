@@ -12,7 +12,7 @@ def beam_search(model, prompt, max_new_tokens, beam_count=4, length_penalty=1.0,
     A text's score is its log-probability / length ** length_penalty: above 0 favours long texts. Of `settings`, those
     of Sampling, what ends a text and what looks back at it apply: nothing is drawn. Once beam_count texts have ended
     the search is over: with early_stopping at once; without, when the best beginning, if it ended here, would be no
-    better than the worst of them; with "never", when it could not become better either.
+    better than the worst of them.
     Wu et al. 2016, "Google's Neural Machine Translation System", section 7; the rules for the end are transformers'.
     """
     settings = Sampling(**settings)
@@ -45,10 +45,9 @@ def beam_search(model, prompt, max_new_tokens, beam_count=4, length_penalty=1.0,
                 break
             chosen, rows, beams = zip(*going_on)
             totals = best[list(chosen), None]
-            if len(ended) == beam_count:
-                longest = max_new_tokens if early_stopping == "never" and length_penalty > 0 else length
-                if early_stopping is True or totals[0].item() / longest**length_penalty <= ended[-1][0]:
-                    break
+            no_better = ended and totals[0].item() / length**length_penalty <= ended[-1][0]
+            if len(ended) == beam_count and (early_stopping or no_better):
+                break
             reading.select(list(rows))
             reading.append(torch.tensor([text[-1] for text in beams], device=logits.device))
     return ended

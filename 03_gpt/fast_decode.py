@@ -112,8 +112,8 @@ class FastBlock:
 
     def __init__(self, block):
         attention, feed_forward = block.attention, block.feed_forward
-        self.attention_norm, self.feed_forward_norm = norm_function(block.attention_norm), norm_function(
-            block.feed_forward_norm)
+        self.attention_norm = norm_function(block.attention_norm)
+        self.feed_forward_norm = norm_function(block.feed_forward_norm)
         self.rotary, self.window = getattr(attention, "rotary", None), attention.window
         if isinstance(attention, CausalSelfAttention):
             self.query_key_value = product_of(attention.query_key_value)

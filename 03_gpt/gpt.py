@@ -75,6 +75,10 @@ class GPTConfig:
         for part, kinds in KINDS.items():
             if getattr(self, part) not in kinds:
                 raise ValueError(f"no {part} '{getattr(self, part)}': choose from {', '.join(kinds)}")
+        if self.attention == "original_scale" and (self.positions == "rotary" or self.window):
+            raise ValueError("original_scale goes with learned positions, and without a window")
+        if self.attention == "latent" and (self.window or self.qk_norm):
+            raise ValueError("latent attention has no window, and no qk_norm")
 
 
 # the parts of two families
@@ -124,6 +128,11 @@ class Block(nn.Module):
 
 
 class GPT(nn.Module):
+    """Ids (B, T) -> logits (B, T, V): embeddings, a stack of blocks, a last norm, and the head.
+
+    Radford et al. 2019, "Language Models are Unsupervised Multitask Learners", section 2.3.
+    """
+
     blocks: Any  # an nn.ModuleList of Block
 
     def __init__(self, config):

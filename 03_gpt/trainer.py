@@ -152,9 +152,8 @@ def train(model, batch, optimizer, schedule, steps, validate, save=None, progres
     saved_at = time.monotonic()
     bar = TrainingBar(first_step, steps, full_speed, disable=rank > 0)
 
-    def keep(best=False):
+    def keep(best):
         """Save, unless the weights are of no use any more; a full disk is told, and the run goes on."""
-        nonlocal saved_at
         if save and rank == 0 and not progress["bad"] and all(map(finite, model.parameters())):
             try:
                 save(progress, best)
@@ -162,7 +161,6 @@ def train(model, batch, optimizer, schedule, steps, validate, save=None, progres
                 if progress["step"] == steps:
                     raise
                 bar.write(f"{error}: not saved, trying again later")
-        saved_at = time.monotonic()
 
     model.train()
     with bar, interrupts() as interrupted:
@@ -175,10 +173,8 @@ def train(model, batch, optimizer, schedule, steps, validate, save=None, progres
             tokens = parts[1].numel()
             rows = max(1, (micro_batch or MICRO_BATCH.get(device.type, 4096)) * len(parts[1]) // tokens)
             loss, stop = add_gradients(model, parts, rows, dtype), bool(interrupted)
-            if world > 1:  # all processes must see the same
-                seen = torch.tensor([loss, float(stop)], device=device)
-                distributed.all_reduce(seen)
-                loss, stop = seen[0].item(), seen[1].item() > 0
+            if world > 1:
+                loss, stop = of_all(loss, stop, device)
             norm = torch.nn.utils.clip_grad_norm_(dense, clip).item()
             done = progress["step"] = step + 1
             if math.isfinite(loss) and math.isfinite(norm):
@@ -208,6 +204,7 @@ def train(model, batch, optimizer, schedule, steps, validate, save=None, progres
                 progress["finished"] = done == steps or (patience is not None and late >= patience * between)
             if validated or stop or time.monotonic() - saved_at > SAVE_EVERY:
                 keep(best)
+                saved_at = time.monotonic()
             if stop or progress["finished"]:
                 break
     if not progress["finished"]:
@@ -216,6 +213,13 @@ def train(model, batch, optimizer, schedule, steps, validate, save=None, progres
     if progress["step"] < steps:
         print(f"stopped early: no better than at step {progress['best_step']:,} for {patience} validations")
     return history
+
+
+def of_all(loss, stop, device):
+    """The sum of what all processes have as their part of the loss, and whether any is to stop: all see the same."""
+    seen = torch.tensor([loss, float(stop)], device=device)
+    distributed.all_reduce(seen)
+    return seen[0].item(), seen[1].item() > 0
 
 
 def together(validate, device):

@@ -12,7 +12,7 @@ from chat_template import prompt_tokens
 from evaluation import autocast
 from flags import UserError
 from sampling import Completion, complete
-from writing import Stopwatch, chosen_settings, pieces
+from writing import Stopwatch, chosen_settings, pieces, until
 
 WIDTH = 40  # characters of a column
 
@@ -88,8 +88,10 @@ def compare(models, question, args):
         settings = chosen_settings(args, tokenizer, tokenizer.end_tokens)
         with autocast(model.head_weight.device, dtype):
             (text,) = complete(model, [ids], args.max_new_tokens, settings)
-        said = tokenizer.decode([token for token in text.ids if token not in settings.stop_tokens]).strip()
-        said += "" if text.ids[-1] in settings.stop_tokens else " ..."
+        whole = tokenizer.decode([token for token in text.ids if token not in settings.stop_tokens])
+        said = "".join(until([whole], args.stop))
+        ended = said != whole or text.ids[-1] in settings.stop_tokens
+        said = said.strip() + ("" if ended else " ...")
         lines = [part for line in said.splitlines() for part in textwrap.wrap(line, WIDTH) or [""]]
         columns.append([name[:WIDTH], "-" * len(name[:WIDTH]), *lines])
     print(f"==== {question}")

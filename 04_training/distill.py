@@ -78,10 +78,6 @@ class Distilled(nn.Module):
         self.teacher = [teacher.eval().requires_grad_(False)]  # in a list: no part of what is trained and saved
         self.rows = max(1, chunk_bytes // (4 * student.config.vocab_size))
 
-    @property
-    def blocks(self):
-        return self.model.blocks
-
     def of_chunk(self, hidden, known, targets):
         student, (teacher,) = self.model, self.teacher
         return distillation_loss(student.head(hidden).float(), teacher.head(known).float(), targets, *self.settings)

@@ -38,6 +38,9 @@ def draft(path, model, tokenizer, prompt, count):
         raise UserError(f"{path} has no second head for --drafts: train it with --multi_token 0.3")
     predictor = MultiTokenPrediction(model).to(model.head_weight.device)
     predictor.load_state_dict(contents["multi_token"], strict=False)
+    room = model.config.block_size - 1
+    if len(prompt) + count > room:
+        raise UserError(f"--drafts has room for {room} tokens, prompt and -n together: these are {len(prompt) + count}")
     began = time.perf_counter()
     new, right, drafts = write_with_drafts(predictor, prompt, count)
     with_drafts, began = time.perf_counter() - began, time.perf_counter()

@@ -186,8 +186,9 @@ def peft_flags(parser):
         kinds.add_argument(f"--{kind}", dest="peft", action="store_const", const=kind, help=meaning)
     group.add_argument("--rank", type=int, help="of the added matrices (default: 8)")
     group.add_argument("--alpha", type=float, help="they are multiplied by alpha / rank (default: 16)")
-    group.add_argument("--rslora", action="store_true", default=None, help="by alpha / sqrt(rank) instead")
-    group.add_argument("--dora", action="store_true", default=None, help="learn the length of each row, too")
+    group.add_argument("--rslora", action="store_true", default=None, help="multiply by alpha / sqrt(rank) instead")
+    group.add_argument("--dora", action="store_true", default=None, help="the length of each row is learned apart, and"
+                       " the low rank changes its direction (DoRA)")
     group.add_argument("--targets", type=lambda names: names.split(","), metavar="NAMES",
                        help="layers that get them, e.g. query,value (default: all of the blocks)")
     group.add_argument("--adapter_size", type=int, help="width of the bottleneck (default: 16)")

@@ -29,7 +29,8 @@ def main():
     assert loaded  # it is a checkpoint
     merge_into(model)
     if args.save_model.endswith(".pt"):
-        kept = {name: loaded[name] for name in ("run", "progress", "optimizer")}
+        # without the adapters' optimizer: what is merged begins a new run
+        kept = {"run": loaded["run"], "progress": loaded["progress"] | {"finished": True}}
         checkpoint.save(Path(args.save_model), "gpt", model=model.state_dict(), config=asdict(model.config),
                         tokenizer=tokenizer.state(), **kept)
     else:

@@ -37,11 +37,6 @@ class MultiTokenPrediction(nn.Module):
         for part in (self.join, self.block):
             part.apply(model.initialise)
 
-    @property
-    def blocks(self):
-        """All of them, for optimizers that treat blocks apart."""
-        return nn.ModuleList([*self.model.blocks, self.block])
-
     def beside(self):
         """The weights that the model does not have."""
         return {name: w for name, w in self.state_dict().items() if not name.startswith("model.")}

@@ -4,6 +4,7 @@ AdamW from its equations; Muon, which turns a matrix of gradients before it uses
 which weights get which. Symbols: g = gradient, w = weights, lr = learning rate, t = step.
 """
 
+import re
 import sys
 from collections import defaultdict
 from pathlib import Path
@@ -219,7 +220,8 @@ def make_optimizer(model, kind, learning_rate, weight_decay=0.1, betas=(0.9, 0.9
     rest = [w for w in model.parameters() if table is None or w is not table.weight]
     optimizers: list[torch.optim.Optimizer]
     if kind == "muon":
-        matrices = {w: name for name, w in model.blocks.named_parameters() if w.dim() == 2}
+        # of the blocks, in whatever they are wrapped: "model.blocks.0.attention", a second head's "block.attention"
+        matrices = {w: name for name, w in model.named_parameters() if w.dim() == 2 and re.search(r"\bblocks?\.", name)}
         joined = [w for w, name in matrices.items() if name.endswith("query_key_value.weight")]
         single = [w for w, name in matrices.items() if not name.endswith("query_key_value.weight")]
         groups = [{"params": single, "parts": 1}, {"params": joined, "parts": 3}]

@@ -5,7 +5,7 @@ mask): ids (B, T); targets (B, T), each the next id of its own example, or -100 
 (B, T), which begin at 0 with each example; mask (B, 1, T, T), True within an example.
 """
 
-from functools import lru_cache
+from functools import cache
 
 import numpy as np
 import torch
@@ -51,7 +51,7 @@ def packed(rows, block_size):
 def packed_batches(examples, batch_size, block_size, seed):
     """step -> a batch; all examples come once, in another order each time, before any comes again."""
 
-    @lru_cache(maxsize=2)
+    @cache
     def rows(epoch):
         order = np.random.default_rng((seed, epoch)).permutation(len(examples)).tolist()
         filled = fill_rows([len(examples[i][0]) - 1 for i in order], block_size)

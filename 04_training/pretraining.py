@@ -3,6 +3,7 @@
 import math
 import sys
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch.utils.checkpoint import checkpoint as recomputed
@@ -18,7 +19,7 @@ from cost import flops_per_token, matrix_speed
 from distributed import share_gradients
 from evaluation import evaluate
 from flags import UserError, shown
-from gpt import FAMILIES
+from gpt import FAMILIES, Block
 from lm_model import build, check_length, fingerprint, held_out_prompt, starting_point
 from multi_token import MultiTokenPrediction
 from ngram_embedding import NGramEmbedding
@@ -69,7 +70,8 @@ def recompute(model):
 
     Chen et al. 2016, "Training Deep Nets with Sublinear Memory Cost", section 4.
     """
-    for block in model.blocks:
+    blocks: Any = [part for part in model.modules() if isinstance(part, Block)]
+    for block in blocks:
         block.forward = lambda *inputs, forward=block.forward: recomputed(forward, *inputs, use_reentrant=False)
 
 

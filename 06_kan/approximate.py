@@ -112,9 +112,9 @@ def training_arguments(description):
     group.add_argument("--points", type=int, metavar="N",
                        help=f"of a function, for training, and as many for the test (default: {DEFAULTS['points']})")
     group.add_argument("--sparsity", type=float, metavar="SHARE", default=0.0, help="with adamw: how much the KAN's"
-                       " loss counts few and small curves, such as 0.003")
+                       " loss counts few and small curves, such as 0.05")
     group.add_argument("--prune", type=float, metavar="SHARE", default=0.0, help="with -l: first leave out edges and"
-                       " neurons of the KAN, as infer.py does")
+                       " neurons of the KAN that give less than this share of their layer's largest")
     group.add_argument("--seed", type=int, help="the same seed gives the same numbers (default: 1337)")
     parser.checkpointed |= DEFAULTS | {"seed": 1337}
     steps = ", ".join(f"{count} with {name}" for name, count in STEPS.items())

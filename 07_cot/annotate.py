@@ -11,7 +11,6 @@ problem is in depends on its question alone, so that splits of any files don't o
 """
 
 import json
-import os
 import re
 import sys
 from collections import Counter
@@ -21,10 +20,10 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "data"))
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "checkpoints"))
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "04_training"))
-import corpora
 import flags
 from atomic import replacing
 from chat_data import records
+from exam_questions import file_of
 from family import Family, Problem, split_of
 from flags import UserError, shown
 from tasks import FAMILIES, draw, find
@@ -174,7 +173,10 @@ def check(problem, family=None):
         raise Rejected("no answer", problem.question)
     if any("#" in step for step in (*problem.steps, problem.answer)):
         raise Rejected("a # in a step or answer, where it would begin the answer", problem.chain)
-    check_exactly(family, problem) if family else check_text(problem)
+    if family:
+        check_exactly(family, problem)
+    else:
+        check_text(problem)
 
 
 def annotated(listed, family=None):
@@ -205,8 +207,8 @@ def source_of(args):
         found = [each for split in SPLITS for each in draw(name, split, counts[split], args.seed, args.difficulty)]
         return name, [(f"problem {i}", each) for i, each in enumerate(found, 1)], FAMILIES[name]
     path = Path(name)
-    if name.partition("/")[0] == "gsm8k":  # SHARED_DATA, if set, holds the corpora in folders of their names
-        path = corpora.find(name, os.environ.get("SHARED_DATA"))[0][0]
+    if name.partition("/")[0] == "gsm8k":
+        path = file_of(name)
     elif not path.is_file():
         raise UserError(f"no problems '{name}': choose from {', '.join(FAMILIES)}, gsm8k, or give a JSONL file")
     return args.family or name, records(path), args.family and find(args.family)

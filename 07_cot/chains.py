@@ -84,7 +84,8 @@ def mod_10_calculator(text):
     return said and str(int(said) % 10)
 
 
-CALCULATORS = {"arithmetic": mod_10_calculator, "programs": mod_10_calculator, "words": calculator}  # of families
+CALCULATORS = {  # of the families whose steps have two terms
+    "arithmetic": mod_10_calculator, "programs": mod_10_calculator, "words": calculator, "countdown": calculator}
 
 
 @dataclass

@@ -5,7 +5,8 @@ from metrics import chain_metrics, one_line, over_runs, sample_metrics
 from tasks import draw, find
 
 
-def measured_runs(model, tokenizer, data, settings, limit, samples, runs, seed, difficulty=None):
+def measured_runs(model, tokenizer, data, settings, limit, samples, runs, seed, difficulty=None,
+                  max_new_tokens=None):
     """Yield lines: what each of `runs` came to on `limit` test problems of a family, then means and deviations.
 
     pass@N is what the original called accuracy; maj@N is what a user gets who lets the N chains vote.
@@ -14,7 +15,7 @@ def measured_runs(model, tokenizer, data, settings, limit, samples, runs, seed, 
     questions, ks, found = [problem.question for problem in problems], sorted({1, samples}), []
     for run in range(runs):
         generators = row_generators(len(questions) * samples, seed + run)
-        chains = think(model, tokenizer, questions, samples, settings, generators=generators)
+        chains = think(model, tokenizer, questions, samples, settings, max_new_tokens, generators)
         groups = [([chain.answer for chain in each], [chain.answer is not None and family.right(question, chain.answer)
                                                       for chain in each]) for question, each in zip(questions, chains)]
         found.append(sample_metrics(groups, ks))

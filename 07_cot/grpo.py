@@ -44,10 +44,14 @@ def arguments():
     group.add_argument("--beta", type=float, help="what distance from the reasoner as it was costs"
                        " (default: {beta})".format(**CHOICES))
     group = parser.add_argument_group("what a variant consists of (default: as it has it)")
-    group.add_argument("--baseline", choices=["group", "others"], help="what a chain is compared with")
-    group.add_argument("--std", choices=STDS, help="by what advantages are divided")
-    group.add_argument("--average", choices=["chains", "tokens", "budget"], help="what counts alike")
-    group.add_argument("--ratio", choices=["token", "sequence"], help="whose probability may not move too far")
+    group.add_argument("--baseline", choices=["group", "others"], help="a chain is compared with the mean of all"
+                       " chains of its question, or of the others alone")
+    group.add_argument("--std", choices=STDS, help="advantages are divided by this deviation of rewards: of the group"
+                       " (by n, or n - 1 for sample), of the batch, or not at all")
+    group.add_argument("--average", choices=["chains", "tokens", "budget"], help="each chain weighs alike, or each"
+                       " token; budget is the sum, divided by the most tokens there could be")
+    group.add_argument("--ratio", choices=["token", "sequence"], help="what may not move too far: each"
+                       " token, or a chain as a whole")
     group.add_argument("--clip_low", type=float, help="by how much it may fall with a gradient")
     group.add_argument("--clip_high", type=float, help="by how much it may rise with a gradient")
     group.add_argument("--dynamic", action="store_true", default=None, help="replace groups without signal")

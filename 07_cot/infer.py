@@ -21,7 +21,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "03_gpt"))
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "04_training"))
 import flags
 from asking import ask, chosen_engine, engine_flags, examine, is_reasoner
-from chains import Chain, Guide, calculator, mod_10_calculator, row_generators, think
+from chains import CALCULATORS, Chain, Guide, row_generators, think
 from distributed import processes
 from evaluation import autocast
 from exam_questions import EXAMS
@@ -39,8 +39,6 @@ from verifier import ensure_verifiers, load_verifier, scores
 from voting import tally
 from writing_flags import check_sampling, sampling_flags
 
-MOD_10 = ("arithmetic", "programs")  # families whose results are single digits
-
 
 def arguments():
     parser = flags.Parser("Let a model think about a question in several ways, and vote.")
@@ -48,7 +46,8 @@ def arguments():
     sampling_flags(parser, "nothing: a question is needed", max_new_tokens=None, top_p=1.0)
     group = parser.add_argument_group("thinking")
     group.add_argument("--samples", type=int, metavar="N", default=1, help="draw N chains at once")
-    group.add_argument("--calculator", action="store_true", help="a tool writes what stands behind each =")
+    group.add_argument("--calculator", action="store_true",
+                       help=f"a tool writes what stands behind each = ({', '.join(CALCULATORS)})")
     group.add_argument("--least_steps", type=int, metavar="N", default=0,
                        help="an answer before that many is turned into 'wait' (train.py --slips teaches the word)")
     group.add_argument("--most_steps", type=int, metavar="N", help="behind that many the answer is due")
@@ -82,7 +81,7 @@ def arguments():
 
 def steering(args, name, tokenizer):
     """How the tokens of chains are chosen, as the flags say."""
-    says = (mod_10_calculator if name in MOD_10 else calculator) if args.calculator else None
+    says = CALCULATORS[name] if args.calculator else None
     return Guide(args.temperature, args.top_k, args.top_p, args.min_p, args.repetition_penalty, args.no_repeat_ngram,
                  args.min_new_tokens, tokenizer=tokenizer, says=says, least_steps=args.least_steps,
                  most_steps=args.most_steps)
@@ -121,7 +120,7 @@ def marked(question, chain, family):
 def main():
     parser = arguments()
     args = parser.parse()
-    question = args.question or args.prompt
+    question = args.question if args.prompt is None else args.prompt
     if (question is None) == (args.eval is None):
         parser.error("give a question, such as '3*9+6*8*2*1-5?', or --eval and a family")
     check_sampling(args)
@@ -141,16 +140,21 @@ def main():
         return
     name = args.eval or family_of(question)
     family = find(name)
+    if args.calculator and name not in CALCULATORS:
+        raise UserError(f"--calculator is for {', '.join(CALCULATORS)}: leave it out")
+    for flag in ("step_beams", "refine", "verifier", "plot") if args.eval else ():
+        if getattr(args, flag):
+            raise UserError(f"--{flag} is for one question: leave it out with --eval")
     path = args.load_model or ensure_reasoner(name, args.style)
     model, dtype, tokenizer, _ = load_reasoner(path, args)
     model, dtype = for_writing(model, dtype)
-    judge = judge_of(args, name)
     with torch.no_grad(), autocast(model.head_weight.device, dtype):
         if args.eval:
-            settings, of_chance = steering(args, name, tokenizer), (args.samples, args.runs, args.seed)
-            for line in measured_runs(model, tokenizer, name, settings, args.limit or 400, *of_chance, args.difficulty):
+            for line in measured_runs(model, tokenizer, name, steering(args, name, tokenizer), args.limit or 400,
+                                      args.samples, args.runs, args.seed, args.difficulty, args.max_new_tokens):
                 print(line, flush=True)
         else:
+            judge = judge_of(args, name)
             show(question, draw_chains(model, tokenizer, question, args, name, judge), family, args.plot, judge)
 
 

@@ -80,6 +80,8 @@ class Judge:
         found: list = [None] * len(triples)
         for attempt in range(ATTEMPTS):
             open_ones = [i for i, verdict in enumerate(found) if verdict is None]
+            if not open_ones:
+                break
             request = replace(REQUEST, temperature=AGAIN if attempt else 0.0, seed=REQUEST.seed + attempt)
             replies = self.engine.replies([messages_of(*triples[i]) for i in open_ones], request)
             for i, (reply,) in zip(open_ones, replies):

@@ -50,11 +50,6 @@ class ChainLoss(nn.Module):
         self.register_buffer("weights", torch.tensor([1.0, result_weight, answer_weight]), persistent=False)
 
     @property
-    def blocks(self):
-        """For optimizers, which treat blocks apart."""
-        return self.model.blocks
-
-    @property
     def second(self):
         return isinstance(self.model, MultiTokenPrediction)
 

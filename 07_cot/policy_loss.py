@@ -75,11 +75,6 @@ class PolicyLoss(nn.Module):
         """Never with dropout: log-probabilities are compared."""
         return super().train(False)
 
-    @property
-    def blocks(self):
-        """For optimizers, which treat blocks apart."""
-        return self.model.blocks
-
     def look(self, ids, targets):
         """The log-probability of each target that counts, (n,)."""
         return log_probabilities(self.model, ids, targets)[0].gather(1, targets[targets != -100][:, None])[:, 0]

@@ -98,12 +98,6 @@ def solved(model, tokenizer, data, problems, dtype=torch.float32, settings=None)
     return [is_right(family, each, chain.answer) for each, (chain,) in zip(problems, found)]
 
 
-def share_right(*words):
-    """The share of problems that the likeliest chains solve; called like `solved`."""
-    right = solved(*words)
-    return sum(right) / len(right)
-
-
 def is_right(family, problem, answer):
     """Whether an answer is right, by the family's own checker if the problem is of one."""
     return answer is not None and (family.right(problem.question, answer) if family else answer == problem.answer)
@@ -169,7 +163,8 @@ def train_command(args, style):
         loss_of, beside={"second_head": loss_of.beside})
     if history is None:
         return None
-    share = share_right(model, tokenizer, args.data, held_out, dtype)
+    right = solved(model, tokenizer, args.data, held_out, dtype)
+    share = sum(right) / len(right)
     print(f"{share:.1%} of {len(held_out)} held-out problems solved; {history[-1]['seconds']:.0f} s of training")
     if save:
         print(f"checkpoint {shown(save)}, loss curve {shown(save.with_suffix('.png'))}")

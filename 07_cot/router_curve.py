@@ -20,10 +20,12 @@ import torch
 from matplotlib.figure import Figure
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "checkpoints"))
+sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "04_training"))
 import checkpoint
 import flags
 import measure
 from atomic import save_figure
+from fine_tuning import load_model
 from flags import shown
 from reasoner import solved
 from result_lines import measured_once
@@ -31,7 +33,6 @@ from router import ALWAYS, calibration_error, load_router
 from router_training import all_ways, beliefs, budget_of, mean_of, open_pieces, outcome, sweep, weighed
 from tasks import find
 from thinking_base import ensure_base
-from thought_adapters import open_piece
 from thought_distillation import LESSONS, ensure_tiny
 from thought_plan import by_level, writing
 from thoughts import ensure_thoughts, plan_of, thought_arguments
@@ -102,7 +103,7 @@ def distilled(plan, seed, args):
     paths |= {lesson: ensure_tiny(plan, seed, args, lesson) for lesson in LESSONS}
     found = {}
     for name, path in paths.items():
-        model, dtype, tokenizer = open_piece(path, args)
+        model, dtype, tokenizer = load_model(path, args)
         right = solved(model, tokenizer, plan.data, problems, dtype, writing(plan, tokenizer))
         history = checkpoint.load(path, "gpt", "adapters")["progress"]["history"]
         found[name] = {"parameters": model.parameter_count(), "loss": history[-1]["validation_loss"],

@@ -17,10 +17,10 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "03_gpt"))
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "04_training"))
 import checkpoint
 from answering import ensure_answers
+from fine_tuning import load_model
 from flags import shown
 from router import ALWAYS, NUMBERS, Base, Route, Writer, calibration_error, fitted, route
 from tasks import find
-from thought_adapters import open_piece
 from thought_distillation import ensure_tiny
 from thought_plan import by_level, writing
 
@@ -161,6 +161,6 @@ def open_pieces(plan, seed, args):
     """(base with LoRA, writer of thoughts); what is missing is trained now."""
     answers, tiny = ensure_answers(plan, seed, args), ensure_tiny(plan, seed, args)
     (model, dtype, tokenizer), (small, small_dtype, small_tokenizer) = (
-        open_piece(path, args) for path in (answers, tiny))
+        load_model(path, args) for path in (answers, tiny))
     return (Base(model, tokenizer, dtype, mark=plan.mark),
             Writer(small, small_tokenizer, small_dtype, writing(plan, small_tokenizer)))

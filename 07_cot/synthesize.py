@@ -33,9 +33,10 @@ from chat_data import said
 from endpoint import Endpoint
 from engine import Request, load_engine
 from flags import UserError, shown
-from question_checks import Seen, checked, pair_from, questions_apart
+from question_checks import checked, pair_from
 from reading import END_OF_TEXT
 from result_lines import add_lines, read_lines
+from seen_questions import Seen, questions_apart
 from tasks import FAMILIES, draw
 
 OUTPUT = flags.CHECKPOINTS / "07_synthesized.jsonl"

@@ -49,11 +49,6 @@ class Foresight(nn.Module):
         self.heads = nn.Linear(model.config.embedding_size, (ahead + 1) * model.config.vocab_size, bias=False)
         nn.init.normal_(self.heads.weight, std=0.02)
 
-    @property
-    def blocks(self):
-        """For optimizers, which treat blocks apart."""
-        return self.model.blocks
-
     def wanted(self, targets):
         """targets (B, T) -> (B, T, H + 1): the tokens 2, 3, ... H + 1 places on, and the one behind the #."""
         following = F.pad(targets, (0, self.ahead), value=-100).unfold(1, self.ahead + 1, 1)[..., 1:]  # (B, T, H)

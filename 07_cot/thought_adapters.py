@@ -37,10 +37,3 @@ def train_adapters(path, base, plan, seed, args, rows_of, settings, run):
         settings | {"weight_decay": 0.0}, run, path, loaded, dtype,
         {"model": lambda: added_state(model), "peft": lambda: asdict(peft), "base": lambda: name,
          "base_mark": lambda: mark(model)})
-
-
-def open_piece(path, args):
-    """(model, dtype, tokenizer) of a finished piece, whole or LoRA beside another."""
-    model, tokenizer, _ = open_model(path)
-    model, dtype = placed(model, args)
-    return model, dtype, tokenizer

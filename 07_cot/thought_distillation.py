@@ -25,11 +25,11 @@ from distill import Distilled
 from evaluation import autocast
 from family import encoded
 from fast_decode import for_writing
+from fine_tuning import load_model
 from gpt import GPT, GPTConfig
 from lm_model import placed
 from reasoner import PARTS
 from thinking_base import Foresight, ensure_base
-from thought_adapters import open_piece
 from thought_plan import (
     chain_row,
     chains_apart,
@@ -81,7 +81,7 @@ def new_student(teacher, sizes, real):
 def train_tiny(plan, seed, args, lesson, first, path):
     """Train a student and keep it: its history, None after Ctrl-C."""
     torch.manual_seed(seed)
-    teacher, dtype, tokenizer = open_piece(ensure_base(plan, args), args)
+    teacher, dtype, tokenizer = load_model(ensure_base(plan, args), args)
     sizes, sequence, on_policy = sizes_and_lessons(plan)
     model, loaded = new_student(teacher, sizes, plan.load_model), unfinished(path, "gpt")
     if first and not loaded:

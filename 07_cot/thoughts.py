@@ -70,7 +70,7 @@ def thought_arguments(description, seed=True):
                 "base_steps": "of the base's training", "rank": "of LoRA",
                 "answer_steps": "of LoRA's training for answers",
                 "chains": "of each difficulty, that the teacher writes", "sequence_steps": "of the Tiny Thought Model"
-                " on these", "on_policy_steps": "and on its own chains, with the teacher's logits",
+                " on these", "on_policy_steps": "further ones, on chains of its own, with the teacher's logits",
                 "routed": "problems of each difficulty that the router learns from"}
     for each in fields(Plan):
         if each.name != "load_model":

@@ -66,11 +66,6 @@ class Verifier(nn.Module):
         nn.init.normal_(self.head.weight, std=0.01)  # at first one as likely as the other
         nn.init.zeros_(self.head.bias)
 
-    @property
-    def blocks(self):
-        """For optimizers, which treat blocks apart."""
-        return self.model.blocks
-
     def logits(self, hidden):
         """hidden (..., C) -> (...): the log-odds that what stands up to each token is right."""
         return self.head(hidden).float()[..., 0]

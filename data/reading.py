@@ -4,6 +4,7 @@ import csv
 import gzip
 import io
 import json
+import lzma
 import re
 import sys
 import tarfile
@@ -153,5 +154,5 @@ def read_archive(path):
             for text in texts(file):
                 yield text.strip() + "\n"
                 yield END_OF_TEXT
-    except (tarfile.TarError, EOFError) as error:
+    except (tarfile.TarError, lzma.LZMAError, zlib.error, EOFError) as error:
         raise UserError(f"{path} is damaged or no archive: delete it and try again") from error

@@ -66,8 +66,9 @@ def test_infer_shows_both_ways_and_drafts(trained, text):
     saved, _ = trained
     out = succeed("04_training/infer.py", "Citizen", "-l", saved, "-n", 12)
     assert "======== drawn by chance" in out and "======== beam search, 4 beams" in out and out.count("Citizen") == 2
-    out = succeed("04_training/infer.py", "Citizen", "-l", saved, "-n", 12, "--drafts")
+    out = succeed("04_training/infer.py", "Citizen", "-l", saved, "-n", 8, "--drafts")
     assert "drafts right" in out
+    assert "--drafts has room for" in refuse("04_training/infer.py", "Citizen", "-l", saved, "-n", 500, "--drafts")
     alone = saved.with_name("alone.pt")
     succeed(TRAIN, "-d", text, "-t", "char", "-s", alone, *SMALL)
     assert "no second head" in refuse("04_training/infer.py", "Citizen", "-l", alone, "--drafts")

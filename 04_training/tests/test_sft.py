@@ -36,6 +36,8 @@ def test_the_model_learns_to_answer_and_to_end(trained, base):
     assert float(re.search("loss before training ([\\d.]+)", out)[1]) > 4 and held_out_loss(out) < 0.3, out
     out = succeed(INFER, "What is oak?", "--compare", base, path, "-n", 20, "--temperature", 0)
     assert "a tree." in out and "a tree. ..." not in out, "it must have learned to end its answer"
+    out = succeed(INFER, "What is oak?", "--compare", path, "-n", 20, "--temperature", 0, "--stop", "ree")
+    assert "a t" in out and "ree" not in out and "..." not in out, "a stop ends an answer, and is no part of it"
 
 
 @pytest.mark.slow
@@ -133,6 +135,11 @@ def test_merged_adapters_are_a_model_for_all_the_others(talks, base, tmp_path):
         held_out = sft.examples(sft.conversations(str(talks), "validation"), tokenizer, 64)
         assert sft.answer_loss(model, held_out, 4, 64) == pytest.approx(held_out_loss(out), abs=1e-3)
         succeed("03_gpt/infer.py", "red", "-l", path, "-n", 3)
+    half = checkpoint.load(saved, "adapters")
+    half["progress"]["finished"] = False
+    checkpoint.save(saved, **{name: value for name, value in half.items() if name != "format"})
+    succeed("04_training/merge.py", saved, whole)
+    assert "going on" not in succeed(SFT, "-l", whole, "-d", talks, "-s", "no_save", *NUMBERS, 1), "whose state is gone"
     # adapters upon a base that has changed since would mean nothing
     other = checkpoint.load(base, "gpt")
     other["model"] = {name: w * 1.01 for name, w in other["model"].items()}

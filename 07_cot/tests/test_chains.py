@@ -4,12 +4,13 @@ import math
 
 import pytest
 import torch
-from chains import Chain, Guide, beginning_of, calculator, mod_10_calculator, row_generators, think
+from chains import CALCULATORS, Chain, Guide, beginning_of, calculator, mod_10_calculator, row_generators, think
 from gpt import GPT, GPTConfig
 from problem_batches import new_tokenizer
 from reasoner import PARTS
 from sampling import Sampling
 from step_search import refine, step_beams
+from tasks import draw
 
 QUESTIONS = ["3*9+6*8?", "1+2?", "7-7*3+4*2-1?"]
 
@@ -80,6 +81,14 @@ def test_a_question_that_is_too_long(model, tokenizer):
 def test_calculator(text, said):
     assert calculator(text) == said
     assert mod_10_calculator(text) == (said and str(int(said) % 10))
+
+
+@pytest.mark.parametrize("data", CALCULATORS)
+def test_a_calculator_writes_what_right_chains_have(data):
+    for problem in draw(data, "test", 50, 1):
+        for at in (i for i, letter in enumerate(problem.chain, 1) if letter == "="):
+            said = CALCULATORS[data](problem.chain[:at])
+            assert said is None or problem.chain.startswith(said, at), f"{problem.chain[:at]}{said}"
 
 
 def test_the_calculator_fills_in(model, tokenizer):

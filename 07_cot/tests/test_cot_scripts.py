@@ -113,6 +113,7 @@ def test_a_verifier_weighs_votes_and_chooses_beams(trained, tmp_path):
     (["what is love?"], "no family knows"), ([], "give a question"), (["1+2?", "--samples", 0], "at least 1"),
     (["1+2?", "-l", "nowhere.pt"], "no checkpoint"), (["1+2?", "--top_p", 2], "above 0"),
     (["--eval", "algebra"], "choose from"), (["1+2?", "--eval", "arithmetic"], "or --eval"),
+    (["4827+395?", "--calculator"], "is for arithmetic, programs"), (["--eval", "words", "--plot"], "for one question"),
 ])
 def test_mistakes_of_inference(words, cure):
     assert cure in refuse(INFER, *words)

@@ -81,8 +81,13 @@ def test_archives(home, tmp_path, monkeypatch):
 
     inner = tar({"one.txt": "première page".encode(), "two.txt": b"second page\n\n"}, "w:xz")
     (home / "openwebtext").mkdir()
-    (home / "openwebtext" / "openwebtext-10k.tar.xz").write_bytes(tar({"openwebtext-10k/10k.xz": inner}, "w:xz"))
+    whole, path = tar({"openwebtext-10k/10k.xz": inner}, "w:xz"), home / "openwebtext" / "openwebtext-10k.tar.xz"
+    path.write_bytes(whole)
     assert corpora.load("openwebtext") == f"première page\n{END_OF_TEXT}second page\n"
+    for damaged in (whole[:100] + b"\xff" * 20 + whole[120:], tar({"openwebtext-10k/10k.xz": b"x"}, "w:xz")):
+        path.write_bytes(damaged)
+        with pytest.raises(UserError, match="is damaged or no archive"):
+            corpora.load("openwebtext")
 
 
 def test_conversations_as_plain_text(home, tmp_path):
