@@ -137,6 +137,12 @@ def test_links_and_commands_of_the_readmes():
             assert (ROOT / script).exists() or (readme.parent / script).exists(), f"{readme} runs {script}"
 
 
+@pytest.mark.parametrize("folder", FOLDERS)
+def test_every_file_stands_in_a_page_of_its_folder(folder):
+    pages = "".join(page.read_text(encoding="utf-8") for page in (ROOT / folder).glob("*.md"))
+    assert [path.name for path in (ROOT / folder).glob("*.py") if path.name not in pages] == []
+
+
 @pytest.mark.parametrize("chapter", [path.parents[1] for path in ROOT.glob("*/figures/benchmark.json")])
 def test_the_numbers_of_a_readme_are_the_measured_ones(chapter):
     results = json.loads((chapter / "figures/benchmark.json").read_text(encoding="utf-8"))

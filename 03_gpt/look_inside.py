@@ -2,7 +2,7 @@
 
 The report: embedding spaces "each contain their own unique human concepts like gender and location". The nearest
 neighbours of a token's vector, and sums and differences of vectors, show how much of that is so.
-Mikolov, Yih and Zweig 2013, "Linguistic Regularities in Continuous Space Word Representations", section 3.
+Mikolov, Yih and Zweig 2013, "Linguistic Regularities in Continuous Space Word Representations", section 5.
 """
 
 import sys

@@ -64,8 +64,8 @@ TARGETS = {
     "moons": Target("which of two half moons, from two coordinates", [(-1.5, 2.5), (-1.0, 1.5)], None, classes=True),
 }
 
-# widths of a KAN that can be the formula: those of the paper's section 3.1, and ours for Feynman's, of which
-# I.16.6 is tanh(artanh a + artanh b), and a product a b is ((a + b)^2 - (a - b)^2) / 4
+# widths of a KAN that can be the formula: those of the paper's section 3.1 (four: of 2.3), and ours for Feynman's, of
+# which I.16.6 is tanh(artanh a + artanh b), and a product a b is ((a + b)^2 - (a - b)^2) / 4
 SHAPES = {
     "bessel": [1, 1], "exp_sin": [2, 1, 1], "product": [2, 2, 1], "four": [4, 2, 1, 1], "hundred": [100, 1, 1],
     "I.6.2": [2, 2, 1, 1], "I.12.11": [2, 2, 1], "I.16.6": [2, 1, 1], "I.18.4": [2, 3, 1], "I.37.4": [2, 3, 1],
