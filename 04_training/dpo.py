@@ -132,7 +132,7 @@ def pair_batches(pairs, reference, batch_size, seed):
 
 
 @torch.no_grad()
-def judge(preferences, pairs, reference, batch_size, dtype):
+def score_pairs(preferences, pairs, reference, batch_size, dtype):
     """(mean loss, share of pairs whose chosen answer gained more, mean margin times beta) of held-out pairs.
 
     beta log pi / ref is the reward that a model trained so has learned without saying it: DPO, equation 5.
@@ -178,16 +178,16 @@ def train_command(args):
         reference = [reference_log_probabilities(start.model, pairs, *sizes) for pairs in (train, held_out)]
     trained = Preferences(start.model, args.loss, beta)
 
-    def look():
-        return judge(trained, held_out, reference[1], *sizes)
+    def held_out_scores():
+        return score_pairs(trained, held_out, reference[1], *sizes)
 
     nothing = preference_loss(args.loss, torch.zeros(()), beta).item()
     history = fine_tune(
-        start, args, "dpo", pair_batches(train, reference[0], args.batch_size, args.seed), lambda: look()[0], trained,
-        beside={"reference": lambda: reference}, known=("without a preference", nothing),
+        start, args, "dpo", pair_batches(train, reference[0], args.batch_size, args.seed),
+        lambda: held_out_scores()[0], trained, beside={"reference": lambda: reference}, known=("without a preference", nothing),
         run={"loss": args.loss, "beta": beta}, micro_batch=MICRO_BATCH)
     if history is not None:
-        _, accuracy, margin = look()
+        _, accuracy, margin = held_out_scores()
         print(f"{accuracy:.1%} of held-out pairs are told apart, implicit reward margin {margin:.3f}")
     return history
 

@@ -76,7 +76,7 @@ def padded(answers):
 
 
 @torch.no_grad()
-def judge(reward_model, answers, batch_size=16, dtype=torch.float32):
+def scores_of(reward_model, answers, batch_size=16, dtype=torch.float32):
     """The rewards (N,) of answers, each the ids from `until_end`, without dropout."""
     device, found = reward_model.head.weight.device, []
     with evaluating(reward_model), autocast(device, dtype):
@@ -126,7 +126,7 @@ def train_command(args):
     def won(pairs):
         """By how much the chosen answer of each pair has more than the other."""
         chosen, rejected, _ = zip(*pairs)
-        return judge(trained, chosen, dtype=start.dtype) - judge(trained, rejected, dtype=start.dtype)
+        return scores_of(trained, chosen, dtype=start.dtype) - scores_of(trained, rejected, dtype=start.dtype)
 
     history = fine_tune(
         start, args, "reward", batch, lambda: -F.logsigmoid(won(held_out[:200])).mean().item(), trained,

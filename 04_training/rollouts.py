@@ -19,7 +19,7 @@ from chat_data import conversations
 from chat_template import prompt_tokens
 from evaluation import autocast
 from flags import UserError
-from reward import judge, load_reward_model, until_end
+from reward import load_reward_model, scores_of, until_end
 from sampling import Sampling, complete
 
 NO_END = 1.0  # what an answer loses that had to be cut off
@@ -82,7 +82,7 @@ def scorer(name, device, dtype):
     def score(questions, texts):
         answered = [until_end([*each.messages, {"role": "assistant", "content": text}], tokenizer)
                     for each, text in zip(questions, texts)]
-        return judge(reward_model, [ids[-longest:] for ids in answered], 16, dtype).tolist()
+        return scores_of(reward_model, [ids[-longest:] for ids in answered], 16, dtype).tolist()
 
     return score
 

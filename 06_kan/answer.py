@@ -111,7 +111,7 @@ def run(cell, built, learning_rate=None) -> dict:
 
 def cells(names, seeds, seconds):
     """The KEY of each fit to do, seeds first: what there is after a while is a whole comparison with fewer seeds."""
-    def of(name, optimizer, seed, count):
+    def with_each_network(name, optimizer, seed, count):
         budget = rounded(seconds * LONGER.get(name, 1))
         return (dict(zip(KEY, (name, network, optimizer, seed, count, budget))) for network in NETWORKS
                 if network_of(name, network, optimizer, count))
@@ -119,11 +119,11 @@ def cells(names, seeds, seconds):
     for seed in seeds:
         for name in names:
             for optimizer in OPTIMIZERS:
-                yield from of(name, optimizer, seed, usual_size(name))
+                yield from with_each_network(name, optimizer, seed, usual_size(name))
     for seed in seeds[:SIZED_SEEDS]:
         for name in (name for name in names if name in SIZED):
             for count in SIZES:
-                yield from of(name, "lm", seed, count)
+                yield from with_each_network(name, "lm", seed, count)
 
 
 def rounded(value):

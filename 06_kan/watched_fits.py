@@ -113,8 +113,8 @@ def fit(watch, model, x, y, recipe, grid, steps, target=0.0):
         if recipe.optimizer == "adamw":
             sparsity = recipe.sparsity if isinstance(model, KAN) else 0.0
             return adamw(model, x, y, steps, recipe.learning_rate, watch.on_step, sparsity)
-        of = {"lm": levenberg_marquardt, "lbfgs": lbfgs}[recipe.optimizer]
-        return of(model, x, y, steps=steps, target=target, on_step=watch.on_step)
+        second_order = {"lm": levenberg_marquardt, "lbfgs": lbfgs}[recipe.optimizer]
+        return second_order(model, x, y, steps=steps, target=target, on_step=watch.on_step)
 
     if isinstance(model, KAN):
         return fit_refining(model, x, y, grid, steps=steps, method=method, target=target)[-1][-1]

@@ -96,13 +96,13 @@ def test_preferred_answers_become_likelier_than_the_others(kind, beta):
     model, reference = tiny(), tiny()
     batch, trained = batch_of(reference), dpo.Preferences(model, kind, beta)
     references = dpo.reference_log_probabilities(reference, PAIRS, 3, torch.float32)
-    before = dpo.judge(trained, PAIRS, references, 2, torch.float32)
+    before = dpo.score_pairs(trained, PAIRS, references, 2, torch.float32)
     optimizer = torch.optim.AdamW(model.parameters(), 1e-3)
     for _ in range(30):
         trained(*batch)[1].backward()
         optimizer.step()
         optimizer.zero_grad()
-    loss, accuracy, margin = dpo.judge(trained, PAIRS, references, 2, torch.float32)
+    loss, accuracy, margin = dpo.score_pairs(trained, PAIRS, references, 2, torch.float32)
     assert loss < before[0] and accuracy == 1 and margin > before[2]
     if kind != "simpo":
         assert before[1:] == pytest.approx((0.5, 0.0), abs=1e-4), "before training every pair is a tie"

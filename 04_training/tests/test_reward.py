@@ -35,7 +35,7 @@ def test_the_loss_is_that_of_bradley_and_terry():
     model = reward.RewardModel(tiny()).eval()
     model.head.weight.data.normal_()
     answers = [[1, 2, 3, 9], [1, 2, 9], [4, 9], [4, 5, 5, 5, 5, 9]]
-    rewards = reward.judge(model, answers).double()
+    rewards = reward.scores_of(model, answers).double()
     first = rewards.view(2, 2).softmax(1)[:, 0]
     _, loss = model(*as_pairs(answers))
     assert loss.item() == pytest.approx(-first.log().mean().item(), rel=1e-5), "is the difference the wrong way round?"
@@ -65,8 +65,8 @@ def test_padding_changes_no_reward(family):
     model = reward.RewardModel(tiny(family)).eval()
     model.head.weight.data.normal_()
     short, long = [1, 2, 9], [3, 4, 5, 6, 7, 8, 9]
-    alone = torch.cat([reward.judge(model, [answer]) for answer in (short, long)])
-    assert torch.allclose(reward.judge(model, [short, long]), alone, atol=1e-5), "was padding read, or read at?"
+    alone = torch.cat([reward.scores_of(model, [answer]) for answer in (short, long)])
+    assert torch.allclose(reward.scores_of(model, [short, long]), alone, atol=1e-5), "was padding read, or read at?"
     ids, ends = reward.padded([short, long])
     ids[0, len(short) :] = 33
     with torch.no_grad():
@@ -130,7 +130,7 @@ def test_the_script_learns_what_is_preferred(folder, words):
     assert "without a preference, ln 2, is 0.693" in out and "all        100.0%" in out, out
     model, tokenizer = reward.load_reward_model(save)
     talks = [[{"role": "user", "content": "zu?"}, {"role": "assistant", "content": said}] for said in ("x.", "u.")]
-    good, bad = reward.judge(model, [reward.until_end(talk, tokenizer) for talk in talks])
+    good, bad = reward.scores_of(model, [reward.until_end(talk, tokenizer) for talk in talks])
     assert good > bad + 1, "is the head saved with the rest?"
 
 
