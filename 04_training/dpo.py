@@ -184,8 +184,8 @@ def train_command(args):
     nothing = preference_loss(args.loss, torch.zeros(()), beta).item()
     history = fine_tune(
         start, args, "dpo", pair_batches(train, reference[0], args.batch_size, args.seed),
-        lambda: held_out_scores()[0], trained, beside={"reference": lambda: reference}, known=("without a preference", nothing),
-        run={"loss": args.loss, "beta": beta}, micro_batch=MICRO_BATCH)
+        lambda: held_out_scores()[0], trained, beside={"reference": lambda: reference},
+        known=("without a preference", nothing), run={"loss": args.loss, "beta": beta}, micro_batch=MICRO_BATCH)
     if history is not None:
         _, accuracy, margin = held_out_scores()
         print(f"{accuracy:.1%} of held-out pairs are told apart, implicit reward margin {margin:.3f}")
