@@ -28,6 +28,24 @@ def unfinished(loaded, run, load, save):
     return None if others else loaded["progress"]
 
 
+def check_place(save, load):
+    """Raise UserError if a new run would take the place of another unfinished one, or of what is no run's."""
+    table = save.with_suffix(".csv")
+    if save == load or not (save.exists() or table.exists()):
+        return
+    if save.exists():
+        try:
+            there = checkpoint.load(save)
+        except UserError as error:
+            raise UserError(f"{save} is there, and no checkpoint: give another path with -s") from error
+        progress = there.get("progress", {"finished": True})
+        if not progress["finished"]:
+            raise UserError(f"{save} holds an unfinished run, after step {progress['step']:,}: go on with -l {save},"
+                            " give another path with -s, or delete it")
+    elif not table.read_bytes().startswith(b"step,"):
+        raise UserError(f"{table} is there, and no log of a run, which this would be: give another path with -s")
+
+
 def best_path(save):
     """Where the best weights of a run stand, beside the last: lm.pt -> lm_best.pt."""
     return save.with_stem(f"{save.stem}_best")
@@ -44,6 +62,8 @@ def train_and_keep(kind, model, tokenizer, optimizer, batch, schedule, validate,
     not ln(vocabulary size). The other settings are those of `trainer.train`.
     """
     progress = unfinished(loaded, run, load, save)
+    if save:
+        check_place(save, load)
     if loaded and progress:
         optimizer.load_state_dict(loaded["optimizer"])
         print(f"going on with the unfinished run of {load} after step {progress['step']:,}")
@@ -51,13 +71,17 @@ def train_and_keep(kind, model, tokenizer, optimizer, batch, schedule, validate,
     known = known or (f"ln(vocabulary size {V:,})", math.log(V))
     print(f"loss before training {validate():.3f}, and {known[0]} is {known[1]:.3f}")
 
+    kept_step = None
+
     def keep(progress, best):
+        nonlocal kept_step
         contents = {"model": model.state_dict(), "config": asdict(model.config), "tokenizer": tokenizer.state(),
                     "run": run, "optimizer": optimizer.state_dict(), "progress": progress}
         contents |= {name: state() for name, state in (beside or {}).items()}
         checkpoint.save(save, kind, **contents)
         if best and keep_best:
             checkpoint.save(best_path(save), kind, **contents)
+        kept_step = progress["step"]
 
     def look(history):
         if save and history[-1]["validation_loss"] is not None:
@@ -74,5 +98,8 @@ def train_and_keep(kind, model, tokenizer, optimizer, batch, schedule, validate,
         progress, dtype, seed=run["seed"], on_row=look, **settings,
     )
     if history is None:
-        print(f"saved: -l {shown(save)} with the same text goes on" if save else "nothing was saved (-s no_save)")
+        if not save:
+            print("nothing was saved (-s no_save)")
+        elif kept_step is not None:
+            print(f"saved after step {kept_step:,}: -l {shown(save)} with the same text goes on")
     return history

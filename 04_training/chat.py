@@ -34,14 +34,17 @@ def fitting(messages, tokenizer, room):
 
 def answer(model, tokenizer, ids, args, dtype):
     """Print an answer while it is written; returns its text."""
-    settings, watch, said = chosen_settings(args, tokenizer, tokenizer.end_tokens), Stopwatch(), ""
+    settings, watch, text = chosen_settings(args, tokenizer, tokenizer.end_tokens), Stopwatch(), Completion()
+    said = ""
     try:
         with autocast(model.head_weight.device, dtype):
-            for piece in pieces(model, tokenizer, ids, settings, watch, args, Completion()):
+            for piece in pieces(model, tokenizer, ids, settings, watch, args, text):
                 said += piece
                 print(piece, end="", flush=True)
     except KeyboardInterrupt:
         print(" ... (stopped)", end="")
+    if len(text.ids) == args.max_new_tokens and text.ids[-1] not in settings.stop_tokens:
+        print(" ... (-n for more)", end="")
     print(f"\n{watch.line(stats=True)}" if args.stats else "")
     return said
 
@@ -53,6 +56,7 @@ def converse(model, dtype, tokenizer, args, system=None):
     messages, typing = list(begins), sys.stdin.isatty()
     if typing:
         print("/reset forgets what was said; Ctrl-C ends an answer, /quit the conversation")
+    args.max_new_tokens = args.max_new_tokens or min(256, model.config.block_size // 2)
     room = model.config.block_size - args.max_new_tokens
     while True:
         try:

@@ -134,6 +134,13 @@ def read(path, understand, published):
     return found
 
 
+def check_data(name_or_path):
+    """Raise UserError now if -d names nothing that is there, not after a model was made for it."""
+    if name_or_path and name_or_path not in ("docs", *NAMES) and not Path(name_or_path).is_file():
+        kind = "no file" if Path(name_or_path).suffix else "no conversations"
+        raise UserError(f"{kind} '{name_or_path}': choose from {', '.join(NAMES)}, or give a JSONL file that is there")
+
+
 def of_split(name_or_path, split, understand):
     """The records of a split: of a file without splits the last tenth is "validation", and "test", too."""
     if split not in docs_task.SPLITS:
@@ -143,8 +150,8 @@ def of_split(name_or_path, split, understand):
         sources = corpora.CORPORA[name_or_path].sources
         own_test = split == "test" and len(sources) > 1
         path = corpora.find(f"{name_or_path}/{sources[own_test].file}")[0][0]
-    elif not path.is_file():
-        raise UserError(f"no conversations '{name_or_path}': choose from {', '.join(NAMES)}, or give a JSONL file")
+    else:
+        check_data(name_or_path)
     found = read(path, understand, named)
     held_out = max(1, len(found) // 10)
     return found if own_test else found[:-held_out] if split == "train" else found[-held_out:]

@@ -40,6 +40,7 @@ class Start:
     dtype: torch.dtype
     peft: Peft | None  # what was added to the model, if it was
     base: str | None  # and to which
+    base_mark: float | None  # the `mark` of that, before anything was added
     loaded: dict | None  # the checkpoint, if an unfinished run of this script may go on
     load: Path | None
     save: Path | None
@@ -73,15 +74,19 @@ def fine_tuning_flags(parser, method, data, numbers, real_numbers, load):
 # ---- models, whole or with something added ----
 
 
-def open_model(path_or_name):
+def open_model(path_or_name, rewards=False):
     """(model in float32 on the CPU, tokenizer that can talk, checkpoint or None) of whatever -l may name.
 
-    Of a checkpoint of adapters it is the model that they were added to, with them: merged if they can be.
+    Of a checkpoint of adapters it is the model that they were added to, with them: merged if they can be. With
+    `rewards` it may be a reward model's.
     """
     if is_pretrained(path_or_name):
         model, tokenizer = load_pretrained(path_or_name)
         return model, teach_to_talk(tokenizer), None
     loaded = checkpoint.load(path_or_name, "gpt", "adapters")
+    if "reward_head" in loaded and not rewards:
+        raise UserError(f"{path_or_name} is a reward model, which gives points and does not write: it is for ppo.py"
+                        " --reward")
     if loaded["kind"] == "gpt":
         model = GPT(GPTConfig(**loaded["config"]))
         model.load_state_dict(loaded["model"])
@@ -93,8 +98,9 @@ def open_model(path_or_name):
 
 
 def mark(model):
-    """A number that tells one model from another; adapters do not change it."""
-    return model.head_weight.detach().cpu().double().square().sum().item()  # mps has no float64
+    """A number that tells one model from another: the sum of all weights' squares."""
+    # mps has no float64
+    return sum(torch.linalg.vector_norm(w.detach().cpu().double()).item() ** 2 for w in model.parameters())
 
 
 def beside_checkpoint(base, path):
@@ -108,6 +114,9 @@ def beside_checkpoint(base, path):
 def with_added(loaded, path):
     """The model that a checkpoint of adapters was made for, with the adapters in it."""
     base = loaded["base"] if is_pretrained(loaded["base"]) else Path(path).parent / loaded["base"]
+    if not is_pretrained(base) and not base.exists():
+        raise UserError(f"{path} was trained upon {shown(base)}, which is not there: bring that back, or merge the two"
+                        " before one is moved")
     model, _, _ = open_model(base)
     if not math.isclose(mark(model), loaded["base_mark"], rel_tol=1e-9):
         raise UserError(f"{shown(base)} has other weights than when {path} was trained upon it: bring these back, or"
@@ -170,13 +179,16 @@ def begin(args, method, numbers, real_numbers, ensure):
         if peft and asdict(peft) != loaded["peft"]:
             raise UserError(f"{name} is an unfinished run with other adapters: leave out the flags of adapters")
         peft, base = Peft(**loaded["peft"]), loaded["base"]
-        base = base if is_pretrained(base) else Path(name).parent / base
+        base, base_mark = base if is_pretrained(base) else Path(name).parent / base, loaded["base_mark"]
     else:
+        if peft and going_on:
+            raise UserError(f"{name} is an unfinished run without adapters: go on with it as it began, or give -s the"
+                            " path of another run and -l what it began with")
         if loaded and loaded["kind"] == "adapters" and loaded["peft"]["kind"] == "adapter":
             raise UserError(f"{name} has bottleneck adapters, which can't be merged into the model to train it further:"
                             " begin with a checkpoint that is whole, or of --lora")
         model, tokenizer, _ = open_model(name)
-        base = name if peft else None
+        base, base_mark = (name, mark(model)) if peft else (None, None)
         torch.manual_seed(args.seed)
         if peft:
             attach(model, peft)
@@ -194,7 +206,7 @@ def begin(args, method, numbers, real_numbers, ensure):
         raise UserError(f"adapters can't take the place of {base}, which they need: give another path with -s")
     model, dtype = placed(model, args)
     print(describe(model))
-    return Start(model, tokenizer, dtype, peft, base and str(base), loaded if going_on else None, load, save)
+    return Start(model, tokenizer, dtype, peft, base and str(base), base_mark, loaded if going_on else None, load, save)
 
 
 def fine_tune(start, args, method, batch, validate, trained=None, beside=None, known=None, table_rate=0.16, run=None,
@@ -213,7 +225,7 @@ def fine_tune(start, args, method, batch, validate, trained=None, beside=None, k
         if start.save and not is_pretrained(base):
             base = beside_checkpoint(base, start.save)
         beside |= {"model": lambda: added_state(model), "peft": lambda: asdict(start.peft), "base": lambda: base,
-                   "base_mark": lambda: mark(model)}
+                   "base_mark": lambda: start.base_mark}
     optimizer = make_optimizer(trained, "adamw", args.learning_rate, 0.0, (0.9, 0.999), table_rate=table_rate)
     history = train_and_keep(
         kind, model, start.tokenizer, optimizer, batch, cosine(args.learning_rate, args.steps, 0.05), validate, run,
@@ -222,6 +234,11 @@ def fine_tune(start, args, method, batch, validate, trained=None, beside=None, k
     if history is None:
         return None
     seconds = history[-1]["seconds"]
+    validated = [row for row in history if row["validation_loss"] is not None]
+    best = min(validated, key=lambda row: row["validation_loss"])
+    if best["validation_loss"] < validated[-1]["validation_loss"] - 0.05:
+        print(f"the validation loss was lowest at step {best['step']:,}, {best['validation_loss']:.3f}: fewer steps, or"
+              " more examples, would do better")
     print(f"{seconds:,.0f} s of training, {measure.peak_memory():,.0f} MB of memory at its peak")
     if start.save:
         size = start.save.stat().st_size / 1e6

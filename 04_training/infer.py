@@ -77,7 +77,7 @@ def main():
     parser.add_argument("--system", metavar="TEXT", help="what --chat tells the model beforehand")
     parser.add_argument("--compare", nargs="+", metavar="PATH", help="let these models answer, side by side")
     parser.add_argument("--drafts", action="store_true", help="write with the second head of --multi_token instead")
-    generation_flags(parser, "nothing, a new document begins", max_new_tokens=60)
+    generation_flags(parser, "nothing, a new document begins", max_new_tokens=None)
     flags.machine_flags(parser)
     args = parser.parse()
     text = args.prompt if args.prompt is not None else args.text
@@ -85,6 +85,10 @@ def main():
         raise UserError("--chat, --compare and --drafts exclude each other: choose one")
     if (args.chat or args.compare) and max(args.samples, args.best_of, args.beams) > 1:
         raise UserError("one answer is shown: leave out --samples, --best_of and --beams")
+    if args.chat and text:
+        raise UserError("--chat asks for what you type: leave the question out, or ask it with --compare")
+    if args.max_new_tokens is None and not args.chat:
+        args.max_new_tokens = 60
     if args.system and not args.chat:
         raise UserError("--system is for --chat: add it, or leave it out")
     ways = two_ways(args)
@@ -105,7 +109,7 @@ def main():
         return
     for name, chosen in ways.items():
         print(f"======== {name}")
-        write(model, dtype, tokenizer, [prompt], chosen, (tokenizer.end_of_text,))
+        write(model, dtype, tokenizer, [prompt], chosen, (tokenizer.end_of_text, *tokenizer.end_tokens))
 
 
 if __name__ == "__main__":

@@ -25,16 +25,23 @@ def main():
     args = parser.parse()
     if is_pretrained(args.load_model):
         raise UserError(f"{args.load_model} is whole already: name a checkpoint of this course")
+    place = Path(args.save_model)
+    if place.suffix in (".safetensors", ".gguf") or place == Path(args.load_model):
+        raise UserError(f"{place} must be another path than the checkpoint's: of a .pt, or of a folder")
+    if place.suffix != ".pt" and (place.is_file() or place.is_dir() and any(place.iterdir())
+                                  and not (place / "config.json").exists()):
+        raise UserError(f"{place} is there, and no exported model: name a new folder")
     model, tokenizer, loaded = open_model(args.load_model)
     assert loaded  # it is a checkpoint
     merge_into(model)
-    if args.save_model.endswith(".pt"):
+    checkpoint.tell_unfinished(loaded, args.load_model)
+    if place.suffix == ".pt":
         # without the adapters' optimizer: what is merged begins a new run
         kept = {"run": loaded["run"], "progress": loaded["progress"] | {"finished": True}}
-        checkpoint.save(Path(args.save_model), "gpt", model=model.state_dict(), config=asdict(model.config),
+        checkpoint.save(place, "gpt", model=model.state_dict(), config=asdict(model.config),
                         tokenizer=tokenizer.state(), **kept)
     else:
-        Path(args.save_model).mkdir(parents=True, exist_ok=True)
+        place.mkdir(parents=True, exist_ok=True)
         export(model, tokenizer, args.save_model)
     print(f"{model.parameter_count():,} parameters, in {shown(args.save_model)}")
 

@@ -100,7 +100,7 @@ def tokenised(data, split, tokenizer, block_size):
 
 def load_reward_model(path):
     """(RewardModel in float32 on the CPU, tokenizer) of a checkpoint of this script."""
-    model, tokenizer, loaded = open_model(path)
+    model, tokenizer, loaded = open_model(path, rewards=True)
     if not loaded or "reward_head" not in loaded:
         raise UserError(f"{path} is no reward model: train one with 04_training/reward.py")
     reward_model = RewardModel(model)

@@ -106,4 +106,4 @@ def begin_student(args, teacher, tokenizer):
     model = from_layers(teacher, typed, args.dropout) if args.student == "layers" else GPT(
         replace(quarter(teacher, typed), dropout=args.dropout))
     model, dtype = placed(model, args)
-    return Start(model, tokenizer, dtype, None, None, None, None, save)
+    return Start(model, tokenizer, dtype, None, None, None, None, None, save)

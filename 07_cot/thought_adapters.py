@@ -26,8 +26,10 @@ def train_adapters(path, base, plan, seed, args, rows_of, settings, run):
     peft, loaded = Peft("lora", plan.rank, alpha=2.0 * plan.rank), unfinished(path, "adapters")
     if loaded:
         model, tokenizer = with_added(loaded, path), from_state(loaded["tokenizer"])
+        base_mark = loaded["base_mark"]
     else:
         model, tokenizer, _ = open_model(base)
+        base_mark = mark(model)
         attach(model, peft)
     model, dtype = placed(model, args)
     train, held_out = rows_of(tokenizer)
@@ -36,4 +38,4 @@ def train_adapters(path, base, plan, seed, args, rows_of, settings, run):
         "adapters", model, tokenizer, model, even_batches(train, settings["tokens"], seed), held_out,
         settings | {"weight_decay": 0.0}, run, path, loaded, dtype,
         {"model": lambda: added_state(model), "peft": lambda: asdict(peft), "base": lambda: name,
-         "base_mark": lambda: mark(model)})
+         "base_mark": lambda: base_mark})

@@ -24,21 +24,22 @@ def save(path, kind, **contents):
 
 
 def load(path, *kinds):
-    """What `save` was given, with tensors on the CPU. Raises UserError if it is no checkpoint of one of these kinds."""
+    """What `save` was given, with tensors on the CPU. Raises UserError if it is none, or not of these kinds."""
     path = Path(path)
     if not path.is_file():
         raise UserError(f"no checkpoint {path}: train one first, or give another path with -l")
     try:
         contents = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # torch has no exception of its own for a broken file
-        raise UserError(f"{path} is damaged or no checkpoint: delete it and train again, or give another") from error
+        raise UserError(f"{path} is damaged or no checkpoint: train one, or give another path with -l") from error
     name = contents.get("format") if isinstance(contents, dict) else None
     if isinstance(name, str) and name.startswith(FORMAT[:-1]) and name != FORMAT:
         raise UserError(f"{path} was written by an older version of this course: train it again, or give another")
     if name != FORMAT:
         raise UserError(f"{path} is no checkpoint of this course: train one with 03_gpt/lm_model.py")
-    if contents["kind"] not in kinds:
-        raise UserError(f"{path} holds a model of the kind {contents['kind']!r}, not {kinds[0]!r}: give another with"
+    if kinds and contents["kind"] not in kinds:
+        cure = "merge it first (04_training/merge.py), or give" if contents["kind"] == "adapters" else "give"
+        raise UserError(f"{path} holds a model of the kind {contents['kind']!r}, not {kinds[0]!r}: {cure} another with"
                         " -l")
     return contents
 

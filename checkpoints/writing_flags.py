@@ -24,7 +24,7 @@ def sampling_flags(parser, prompt, max_new_tokens: int | None = 120, temperature
     return group
 
 
-def generation_flags(parser, prompt, max_new_tokens=120):
+def generation_flags(parser, prompt, max_new_tokens: int | None = 120):
     """Add the flags of writing: those of sampling, and what else can be done with texts."""
     group = sampling_flags(parser, prompt, max_new_tokens)
     group.add_argument("--stop", action="append", metavar="TEXT", default=[],

@@ -12,6 +12,7 @@ import pytest
 import sft
 import torch
 from fine_tuning import open_model
+from flags import UserError
 from for_tests import ROOT, refuse, succeed
 from packing import fill_rows
 
@@ -47,6 +48,9 @@ def test_chat(trained):
     assert out[:6] == ["you: What is dog?", "model: an animal.", "(forgotten)", "you: What is ten?",
                        "model: a number.", "no command /nothing: there are /reset and /quit"]
     assert "ask a shorter one" in out[6] and len(out) == 7, "did /quit end it?"
+    out = succeed(INFER, "--chat", "-l", trained[0], "-n", 2, "--temperature", 0, typed="What is dog?\n")
+    assert "an ... (-n for more)" in out, "an answer that was cut off must look so"
+    assert "ask it with --compare" in refuse(INFER, "What is dog?", "--chat", "-l", trained[0])
 
 
 @pytest.mark.slow
@@ -70,7 +74,14 @@ def test_adapters_alone_are_saved_and_find_their_base(talks, base, tmp_path):
     assert sft.answer_loss(model, held_out, 4, 64) == pytest.approx(held_out_loss(out), abs=1e-3)
     assert "can't be merged" in refuse(SFT, "-l", further, "-d", talks, "-s", "no_save", *NUMBERS, 10)
     assert "can't take the place of" in refuse(SFT, "-l", saved, "-d", talks, "-s", saved, "--lora", *NUMBERS, 10)
-    assert "'adapters', not 'gpt'" in refuse("03_gpt/infer.py", "-l", saved)
+    assert "'adapters', not 'gpt': merge it first" in refuse("03_gpt/infer.py", "-l", saved)
+    # whose base must stay what it was
+    succeed(SFT, "-l", base, "-d", talks, "-s", saved, "--lora", "--rank", 4, "--seed", 1, *NUMBERS, 60)
+    with pytest.raises(UserError, match="has other weights than when"):
+        open_model(further)
+    saved.rename(tmp_path / "moved.pt")
+    with pytest.raises(UserError, match=r"further.pt was trained upon .*lora.pt, which is not there"):
+        open_model(further)
 
 
 @pytest.mark.slow
@@ -86,6 +97,9 @@ def test_an_unfinished_run_goes_on_bit_for_bit(talks, base, tmp_path, extra):
             process.send_signal(signal.SIGINT)
     assert process.wait() == 130
     process.stdout.close()
+    assert "a.pt holds an unfinished run, after step" in refuse(SFT, *words, "-s", tmp_path / "a.pt")
+    if not extra:
+        assert "an unfinished run without adapters" in refuse(SFT, "-l", tmp_path / "a.pt", "--lora")
     assert "going on with the unfinished run" in succeed(SFT, "-l", tmp_path / "a.pt"), "-l alone must find the rest"
     succeed(SFT, *words, "-s", tmp_path / "b.pt")
     ours, theirs = (checkpoint.load(tmp_path / name, "gpt", "adapters") for name in ("a.pt", "b.pt"))
@@ -105,6 +119,8 @@ def test_rows_do_not_change_the_held_out_loss(trained, talks):
 @pytest.mark.slow
 @pytest.mark.parametrize(("words", "said"), [
     (("-d", "nothing"), "no conversations 'nothing': choose from docs"),
+    (("-d", "none.jsonl"), "no file 'none.jsonl': choose from docs"), (("--show", -1), "show -1 must be at least 0"),
+    (("-s", "{talks}", *NUMBERS, 1), "is there, and no checkpoint: give another path with -s"),
     (("--rank", 4), "--rank goes with --lora"),
     (("--lora", "--targets", "head"), "no layer 'head' in this model's blocks"),
     ((4, 4), "no conversation of"),
@@ -112,9 +128,11 @@ def test_rows_do_not_change_the_held_out_loss(trained, talks):
     ((4, 64, -1), "learning_rate -1.0 must be more than 0"),
 ])
 def test_refusals(talks, base, words, said):
+    talks_before = talks.read_bytes()
     data = () if "-d" in words else ("-d", talks)
     save = () if "-s" in words else ("-s", "no_save")
-    assert said in refuse(SFT, "-l", base, *data, *save, *words)
+    assert said in refuse(SFT, "-l", base, *data, *save, *(talks if word == "{talks}" else word for word in words))
+    assert talks.read_bytes() == talks_before
 
 
 @pytest.mark.slow
@@ -135,10 +153,12 @@ def test_merged_adapters_are_a_model_for_all_the_others(talks, base, tmp_path):
         held_out = sft.examples(sft.conversations(str(talks), "validation"), tokenizer, 64)
         assert sft.answer_loss(model, held_out, 4, 64) == pytest.approx(held_out_loss(out), abs=1e-3)
         succeed("03_gpt/infer.py", "red", "-l", path, "-n", 3)
+    assert "no exported model: name a new folder" in refuse("04_training/merge.py", saved, tmp_path)
+    assert "another path than the checkpoint's" in refuse("04_training/merge.py", saved, saved)
     half = checkpoint.load(saved, "adapters")
     half["progress"]["finished"] = False
     checkpoint.save(saved, **{name: value for name, value in half.items() if name != "format"})
-    succeed("04_training/merge.py", saved, whole)
+    assert "is unfinished: step 40 of 40" in succeed("04_training/merge.py", saved, whole)
     assert "going on" not in succeed(SFT, "-l", whole, "-d", talks, "-s", "no_save", *NUMBERS, 1), "whose state is gone"
     # adapters upon a base that has changed since would mean nothing
     other = checkpoint.load(base, "gpt")
