@@ -132,6 +132,7 @@ def test_the_script_learns_what_is_preferred(folder, words):
     talks = [[{"role": "user", "content": "zu?"}, {"role": "assistant", "content": said}] for said in ("x.", "u.")]
     good, bad = reward.scores_of(model, [reward.until_end(talk, tokenizer) for talk in talks])
     assert good > bad + 1, "is the head saved with the rest?"
+    assert "is a reward model" in refuse("04_training/infer.py", "--chat", "-l", save)
 
 
 @pytest.mark.slow
