@@ -101,5 +101,5 @@ def train_and_keep(kind, model, tokenizer, optimizer, batch, schedule, validate,
         if not save:
             print("nothing was saved (-s no_save)")
         elif kept_step is not None:
-            print(f"saved after step {kept_step:,}: -l {shown(save)} with the same text goes on")
+            print(f"saved: -l {shown(save)} with the same text goes on after step {kept_step:,}")
     return history
