@@ -1,4 +1,4 @@
-"""How a model is used once it has been trained: without dropout, in a number format that is fast; and its loss."""
+"""What every use of a model shares: a number format that is fast, dropout switched off, the loss of a text."""
 
 import contextlib
 import math

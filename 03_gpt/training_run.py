@@ -29,20 +29,16 @@ def unfinished(loaded, run, load, save):
 
 
 def check_place(save, load):
-    """Raise UserError if a new run would take the place of another unfinished one, or of what is no run's."""
+    """Raise UserError if a new run would take the place of another unfinished one, or its log of another table."""
     table = save.with_suffix(".csv")
-    if save == load or not (save.exists() or table.exists()):
+    if save == load:
         return
     if save.exists():
-        try:
-            there = checkpoint.load(save)
-        except UserError as error:
-            raise UserError(f"{save} is there, and no checkpoint: give another path with -s") from error
-        progress = there.get("progress", {"finished": True})
+        progress = checkpoint.load(save).get("progress", {"finished": True})
         if not progress["finished"]:
             raise UserError(f"{save} holds an unfinished run, after step {progress['step']:,}: go on with -l {save},"
                             " give another path with -s, or delete it")
-    elif not table.read_bytes().startswith(b"step,"):
+    elif table.exists() and not table.read_bytes().startswith(b"step,"):
         raise UserError(f"{table} is there, and no log of a run, which this would be: give another path with -s")
 
 

@@ -19,6 +19,7 @@ import checkpoint
 import flags
 import measure
 from blocks import make_rotary
+from chat_data import check_data
 from chat_template import teach_to_talk
 from flags import UserError, shown
 from gpt import GPT, GPTConfig
@@ -161,6 +162,7 @@ def begin(args, method, numbers, real_numbers, ensure):
 
     Of an unfinished run that goes on, all that was not typed is taken from its checkpoint.
     """
+    check_data(args.typed.get("data"))
     name = args.load_model or str(ensure())
     real = is_pretrained(name)
     peft = chosen_peft(args)
@@ -187,7 +189,7 @@ def begin(args, method, numbers, real_numbers, ensure):
         if loaded and loaded["kind"] == "adapters" and loaded["peft"]["kind"] == "adapter":
             raise UserError(f"{name} has bottleneck adapters, which can't be merged into the model to train it further:"
                             " begin with a checkpoint that is whole, or of --lora")
-        model, tokenizer, _ = open_model(name)
+        model, tokenizer, _ = open_model(name, rewards=method == "reward")
         base, base_mark = (name, mark(model)) if peft else (None, None)
         torch.manual_seed(args.seed)
         if peft:

@@ -18,7 +18,7 @@ import torch
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "checkpoints"))
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "03_gpt"))
 import flags
-from chat_data import check_data, conversations
+from chat_data import conversations
 from chat_template import conversation_tokens
 from checkpoint import ensured
 from evaluation import autocast, evaluating
@@ -99,10 +99,10 @@ def ensure_sft():
 def main():
     args = arguments().parse()
     flags.check_ranges(args, show=0)
-    check_data(args.typed.get("data"))
     if args.show:
+        some = conversations(args.data, "train")[: args.show]
         _, tokenizer, _ = open_model(args.load_model or ensure_model())
-        for messages in conversations(args.data, "train")[: args.show]:
+        for messages in some:
             show(tokenizer, messages)
     elif train_command(args) is None:
         sys.exit(130)

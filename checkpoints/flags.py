@@ -227,6 +227,10 @@ def checkpoint_paths(args, default, real_weights=False):
             raise UserError(f"can't write to {save}: {error.strerror}; give another path with -s") from error
         if save.is_dir() or not os.access(save.parent, os.W_OK):
             raise UserError(f"can't write to {save}: give -s the name of a file in a folder that can be written to")
+        if save.exists() and save != load:
+            with open(save, "rb") as file:
+                if file.read(2) != b"PK":  # torch's files are zip archives
+                    raise UserError(f"{save} is there, and no checkpoint: give another path with -s")
     return load, save
 
 

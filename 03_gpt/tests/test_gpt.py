@@ -159,6 +159,16 @@ def test_a_part_that_there_is_not_is_no_other_one(part):
         replace(SMALL, **{part: "rmsnorm"})
 
 
+@pytest.mark.parametrize(("parts", "why"), [
+    ({"attention": "original_scale", "positions": "rotary"}, "goes with learned positions"),
+    ({"attention": "original_scale", "window": 4}, "without a window"),
+    ({"attention": "latent", "window": 4}, "no window"), ({"attention": "latent", "qk_norm": True}, "no qk_norm"),
+])
+def test_parts_that_would_be_dropped_are_refused(parts, why):
+    with pytest.raises(ValueError, match=why):
+        GPTConfig(20, 16, 8, 2, 1, **parts)
+
+
 @pytest.mark.parametrize("kind", [{}, {"positions": "rotary"}], ids=["learned", "rotary"])
 def test_a_window_hides_what_is_further_back(kind):
     """Of two layers that look back two tokens, itself counted, each position knows three."""

@@ -133,6 +133,10 @@ def test_the_script_learns_what_is_preferred(folder, words):
     good, bad = reward.scores_of(model, [reward.until_end(talk, tokenizer) for talk in talks])
     assert good > bad + 1, "is the head saved with the rest?"
     assert "is a reward model" in refuse("04_training/infer.py", "--chat", "-l", save)
+    half = checkpoint.load(save)
+    half["progress"] |= {"finished": False, "step": 39}
+    checkpoint.save(save, **{name: value for name, value in half.items() if name != "format"})
+    assert "going on with the unfinished run" in succeed("04_training/reward.py", "-l", save), "with its own model"
 
 
 @pytest.mark.slow

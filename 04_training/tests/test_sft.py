@@ -5,8 +5,10 @@ import re
 import signal
 import subprocess
 import sys
+from argparse import Namespace
 
 import checkpoint
+import fine_tuning
 import judge
 import pytest
 import sft
@@ -14,6 +16,7 @@ import torch
 from fine_tuning import open_model
 from flags import UserError
 from for_tests import ROOT, refuse, succeed
+from gpt import GPT, GPTConfig
 from packing import fill_rows
 
 SFT, INFER = "04_training/sft.py", "04_training/infer.py"
@@ -133,6 +136,19 @@ def test_refusals(talks, base, words, said):
     save = () if "-s" in words else ("-s", "no_save")
     assert said in refuse(SFT, "-l", base, *data, *save, *(talks if word == "{talks}" else word for word in words))
     assert talks.read_bytes() == talks_before
+
+
+def test_a_loss_that_has_risen_again_is_told(monkeypatch, capsys):
+    """What train_and_keep says is made up here: only what is said of it counts."""
+    for losses, told in (((3.0, 2.0, 2.5), "lowest at step 20, 2.000"), ((3.0, 2.0, 1.9), "")):
+        history = [{"step": 10 * i, "seconds": 1.0, "validation_loss": loss} for i, loss in enumerate(losses, 1)]
+        monkeypatch.setattr(fine_tuning, "train_and_keep", lambda *_, history=history, **__: history)
+        model = GPT(GPTConfig(9, 8, 8, 2, 1))
+        start = fine_tuning.Start(model, None, torch.float32, None, None, None, None, None, None)
+        args = Namespace(data="docs", learning_rate=1e-3, steps=30, seed=1, batch_size=1, block_size=8)
+        assert fine_tuning.fine_tune(start, args, "sft", None, None) is history
+        said = capsys.readouterr().out
+        assert told in said and ("lowest" in said) == bool(told)
 
 
 @pytest.mark.slow
